@@ -1,0 +1,1 @@
+"""From labelled micrographs to trusted models, from trusted models to trusted numbers."""

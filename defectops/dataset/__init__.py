@@ -1,0 +1,1 @@
+"""Which image, which label, which side: the data a network learns from."""

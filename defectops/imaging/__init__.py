@@ -1,0 +1,1 @@
+"""From a microscope file to a calibrated, conditioned micrograph."""

@@ -1,0 +1,1 @@
+"""From probability maps to objects, quantities and their agreement with labels."""

@@ -1,0 +1,1 @@
+"""One use case a file, callable without a terminal and without DVC."""

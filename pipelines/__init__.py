@@ -1,0 +1,1 @@
+"""Stages of dvc.yaml: read a section of params.yaml, call a workflow, write the outputs."""

@@ -1,0 +1,30 @@
+"""What every test gets: a clean environment, the Agg back end, and the shared data if there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "DVC_", "CUDA_", "DEFECTOPS_")) and name not in (
+            "DEFECTOPS_SHARED",
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Real micrographs and hostile inputs that lie beside a developer's checkout."""
+    folder = Path(os.environ.get("DEFECTOPS_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("the shared data are not beside this checkout (set DEFECTOPS_SHARED)")
+    return folder
