@@ -1,0 +1,121 @@
+"""The rim of every command: whatever goes wrong inside ends as one line and an exit code here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from defectops.errors import DefectopsError, one_line
+
+LOG = Path(".defectops/log")
+BUG, USAGE, ENVIRONMENT, INTERRUPTED, TERMINATED = 1, 2, 4, 130, 143
+
+# What the machine does to us, as against what we did wrong.
+_ENVIRONMENT = {
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+
+
+def guarded(call: Callable[[], object], debug: bool = False) -> int:
+    """Run `call` and return the exit code; an error becomes one line on stderr.
+
+    Parameters
+    ----------
+    call : callable
+        What the command does; an int that it returns is the exit code, anything else is 0.
+    debug : bool
+        Also print the traceback of whatever went wrong.
+
+    Returns
+    -------
+    int
+        See ``docs/reference/exit-codes.md``.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    if not debug:
+        # A library's warning on stderr would stand beside our one line.
+        warnings.simplefilter("ignore")
+    try:
+        code = call()
+        sys.stdout.flush()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else BUG
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        return _report(error)
+    if code == INTERRUPTED:  # Typer turns Ctrl-C into this code before we see it
+        return _report(KeyboardInterrupt())
+    return code if isinstance(code, int) else 0
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    # As an exception, so that every `finally` on the way out runs.
+    raise SystemExit(TERMINATED)
+
+
+def _report(error: BaseException) -> int:
+    code, line = _verdict(error)
+    sys.stderr.write(line + "\n")
+    return code
+
+
+def _verdict(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the one line of an error."""
+    if isinstance(error, DefectopsError):
+        return error.exit_code, str(error)
+    if isinstance(error, typer.TyperException):
+        return USAGE, _usage(error)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return (
+            INTERRUPTED,
+            "defectops: E_INTERRUPTED: stopped by Ctrl-C; run the same command again",
+        )
+    if isinstance(error, MemoryError):
+        return ENVIRONMENT, "defectops: E_MEMORY: not enough memory; use smaller images or windows"
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+        return ENVIRONMENT, one_line(
+            f"{error.filename or 'defectops'}: E_IO: {error.strerror}; mend it and run again"
+        )
+    return BUG, one_line(
+        f"defectops: E_BUG: {type(error).__name__}: {str(error)[:200]}; a bug of ours, "
+        f"please report it with {_log(error)}"
+    )
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "defectops"
+    return one_line(f"{command}: E_USAGE: {error.format_message()} (see {command} --help)")
+
+
+def _log(error: BaseException) -> str:
+    """Write the traceback to a file of its own and return where it is."""
+    text = "".join(traceback.format_exception(error))
+    for folder in (LOG, Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(".txt", "traceback-", folder, text=True)
+        except OSError:
+            continue
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+        return name
+    return "--debug (no place to write a log)"
