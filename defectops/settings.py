@@ -118,7 +118,9 @@ def dump_yaml(yaml: YAML, data: Any) -> str:
 def tracking_uri(root: Path) -> str:
     """Where runs are recorded: ``MLFLOW_TRACKING_URI``, else SQLite ``mlflow.db`` in `root`."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    database = str((root / "mlflow.db").resolve())
+    # SQLAlchemy reads `%` and `?` of an address as its own.
+    return given or "sqlite:///" + database.replace("%", "%25").replace("?", "%3F")
 
 
 def inside_experiment() -> bool:
