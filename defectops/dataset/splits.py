@@ -21,6 +21,8 @@ Scheme = Literal["paper", "rectangles", "manifest", "by-image", "by-specimen", "
 Fractions = tuple[float, float, float, float]
 
 SIDES = ("train", "dev", "test", "gate")
+BY_SPECIMEN = ("by-specimen", "kfold")
+"""Schemes that promise that no specimen is on two sides."""
 
 PAPER_SHAPE = (2048, 2048)
 PAPER_RECTANGLES: tuple[tuple[str, Region], ...] = (
@@ -143,6 +145,8 @@ def assign(images: Sequence[Candidate], options: SplitOptions) -> list[Piece]:
         An image that the scheme cannot split (``E_SHAPE`` for the paper's rectangles).
     """
     check_options(options)
+    if options.scheme in BY_SPECIMEN:
+        _fixed_specimens(images)
     free = [c for c in images if c.side == "auto"]
     by_image = {c.image: [Piece(c.image, c.whole, c.side)] for c in images if c.side != "auto"}
     if free:
@@ -320,7 +324,7 @@ def _by_specimen(
 def _kfold(
     free: Sequence[Candidate], images: Sequence[Candidate], options: SplitOptions
 ) -> list[Piece]:
-    fixed = _fixed_specimens([c for c in images if c.specimen])
+    fixed = _fixed_specimens(images)
     group = {c.image: ("s", c.specimen) if c.specimen else ("i", c.image) for c in free}
     rest = [g for g in group.values() if not (g[0] == "s" and g[1] in fixed)]
     order = _shuffled(sorted({f"{kind}:{name}" for kind, name in rest}), options.seed)
@@ -356,7 +360,9 @@ def _fixed_specimens(images: Sequence[Candidate]) -> dict[str, str]:
     """Return the sides of specimens of which the manifest fixes at least one image."""
     fixed: dict[str, str] = {}
     for c in images:
-        if c.side != "auto" and fixed.setdefault(c.specimen, c.side) != c.side:
+        if c.side == "auto" or not c.specimen:
+            continue
+        if fixed.setdefault(c.specimen, c.side) != c.side:
             raise _refused(
                 f"the manifest puts specimen {c.specimen!r} on {fixed[c.specimen]} and on {c.side};"
                 " one specimen is on one side"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectops.atomic import write_text
 from defectops.dataset.splits import (
+    BY_SPECIMEN,
     SIDES,
     Candidate,
     Leak,
@@ -26,8 +27,6 @@ from defectops.workflows.preparing import SUMMARY, Prepared, read_summary
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
-
-_BY_SPECIMEN = ("by-specimen", "kfold")
 
 
 def split(root: Path, defect: DefectType, options: SplitOptions) -> dict[str, Any]:
@@ -86,7 +85,7 @@ def find_leaks(
     prepared: Sequence[Prepared], pieces: Sequence[Piece], options: SplitOptions
 ) -> list[Leak]:
     """Audit pieces by rectangle and content, and by specimen where the scheme promises it."""
-    strict = options.scheme in _BY_SPECIMEN
+    strict = options.scheme in BY_SPECIMEN
     return audit(
         pieces,
         {p.image: p.pixels_sha256 for p in prepared},
@@ -147,7 +146,7 @@ def _record(
         "unused_fraction": round(unused_fraction(images, pieces), 6),
         "audit": {
             "content_and_overlap": "no leak",
-            "specimen": "no leak" if options.scheme in _BY_SPECIMEN else "not asked by the scheme",
+            "specimen": "no leak" if options.scheme in BY_SPECIMEN else "not asked by the scheme",
             "specimens_on_several_sides": _shared_specimens(images, pieces),
         },
     }
