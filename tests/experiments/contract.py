@@ -1,0 +1,150 @@
+"""What every tracker and every registry must do, whoever implements it.
+
+A test module makes a fixture `tracker` or `registry` for its implementation and inherits the class.
+"""
+
+import math
+import signal
+import sys
+
+import pytest
+
+from defectops.errors import InputRefused
+from defectops.experiments.ownership import Owner, this_process
+from defectops.experiments.tracking import close_stale_runs, tracked_run
+
+
+class TrackerContract:
+    """Laws of the port `Tracker`."""
+
+    def test_a_started_run_is_running_and_ours(self, tracker):
+        run_id = tracker.start("voids", "quick", {"epochs": 3, "note": None}, {"preset": "quick"})
+        run = tracker.run(run_id)
+        assert (run.experiment, run.name, run.status) == ("voids", "quick", "RUNNING")
+        assert run.params == {"epochs": "3", "note": ""}
+        assert run.tags["preset"] == "quick"
+        assert {k: run.tags[k] for k in this_process().tags()} == this_process().tags()
+        assert [r.run_id for r in tracker.running()] == [run_id]
+
+    def test_two_runs_of_an_experiment_do_not_mix(self, tracker):
+        first = tracker.start("voids", "a", {}, {})
+        second = tracker.start("voids", "b", {}, {})
+        tracker.metrics(first, {"loss": 1.0}, 1)
+        tracker.metrics(second, {"loss": 2.0}, 1)
+        assert first != second
+        assert tracker.history(first, "loss") == [(1, 1.0)]
+        assert tracker.history(second, "loss") == [(1, 2.0)]
+
+    def test_curves_keep_every_step_and_the_last_value_counts(self, tracker):
+        run_id = tracker.start("voids", "a", {}, {})
+        for step, value in ((1, 0.1), (3, 0.2), (2, 0.9)):
+            tracker.metrics(run_id, {"dev/iou": value}, step)
+        assert tracker.history(run_id, "dev/iou") == [(1, 0.1), (2, 0.9), (3, 0.2)]
+        assert tracker.run(run_id).metrics == {"dev/iou": 0.2}
+        assert tracker.history(run_id, "loss") == []
+
+    def test_values_that_are_no_numbers_are_left_out(self, tracker):
+        run_id = tracker.start("voids", "a", {}, {})
+        tracker.metrics(run_id, {"iou": math.nan, "loss": math.inf, "lr": 0.5}, 1)
+        tracker.metrics(run_id, {"iou": math.nan}, 2)
+        assert tracker.run(run_id).metrics == {"lr": 0.5}
+        assert tracker.history(run_id, "iou") == []
+
+    def test_a_parameter_can_be_added_and_repeated_but_not_changed(self, tracker):
+        run_id = tracker.start("voids", "a", {"epochs": 3}, {})
+        tracker.params(run_id, {"epochs": 3, "width": 16})
+        with pytest.raises(InputRefused, match=r"epochs: E_PARAM: recorded as '3' before, now '4'"):
+            tracker.params(run_id, {"epochs": 4})
+        assert tracker.run(run_id).params == {"epochs": "3", "width": "16"}
+
+    def test_many_parameters_and_long_ones(self, tracker):
+        many = {f"p{i}": i for i in range(250)} | {"long": "x" * 9000}
+        run_id = tracker.start("voids", "a", many, {})
+        kept = tracker.run(run_id).params
+        assert len(kept) == 251
+        assert kept["long"] == "x" * 6000
+
+    def test_tags_are_replaced(self, tracker):
+        run_id = tracker.start("voids", "a", {}, {"git.commit": "1"})
+        tracker.tags(run_id, {"git.commit": "2"})
+        assert tracker.run(run_id).tags["git.commit"] == "2"
+
+    def test_finish(self, tracker):
+        run_id = tracker.start("voids", "a", {}, {})
+        tracker.finish(run_id, "FAILED", "out of\nmemory " + "y" * 900)
+        run = tracker.run(run_id)
+        assert run.status == "FAILED"
+        assert run.tags["ended.reason"].startswith("out of memory y")
+        assert len(run.tags["ended.reason"]) == 500
+        assert tracker.running() == []
+
+    def test_a_reopened_run_goes_on(self, tracker):
+        run_id = tracker.start("voids", "a", {}, {})
+        tracker.metrics(run_id, {"loss": 1.0}, 1)
+        tracker.finish(run_id, "KILLED", "power cut")
+        tracker.reopen(run_id)
+        tracker.metrics(run_id, {"loss": 0.5}, 2)
+        assert tracker.run(run_id).status == "RUNNING"
+        assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 0.5)]
+
+    def test_unknown_run(self, tracker):
+        with pytest.raises(InputRefused, match="E_RUN"):
+            tracker.run("0" * 32)
+
+    @pytest.mark.parametrize(
+        ("error", "status", "reason"),
+        [
+            (None, "FINISHED", None),
+            (ValueError("bad label"), "FAILED", "ValueError: bad label"),
+            (KeyboardInterrupt(), "KILLED", "stopped by Ctrl-C"),
+            (SystemExit(128 + signal.SIGTERM), "KILLED", "stopped by SIGTERM"),
+        ],
+    )
+    def test_a_tracked_run_ends_however_its_block_ends(self, tracker, error, status, reason):
+        seen = []
+
+        def work():
+            with tracked_run(tracker, "voids", "a", {}, {}) as run_id:
+                seen.append(run_id)
+                if error:
+                    raise error
+
+        if error:
+            with pytest.raises(type(error)):
+                work()
+        else:
+            work()
+        run = tracker.run(seen[0])
+        assert run.status == status
+        assert run.tags.get("ended.reason") == reason
+
+    def test_runs_of_dead_processes_are_closed_and_no_others(self, tracker):
+        here = this_process()
+        gone = Owner(here.host, here.boot, here.namespace, "4194305", here.started)
+        elsewhere = Owner("other", here.boot, here.namespace, "4194305", here.started)
+        ids = {}
+        for name in ("mine", "gone", "elsewhere", "nobody"):
+            ids[name] = tracker.start("voids", name, {}, {})
+        tracker.tags(ids["gone"], gone.tags())
+        tracker.tags(ids["elsewhere"], elsewhere.tags())
+        tracker.tags(ids["nobody"], dict.fromkeys(here.tags(), ""))
+
+        assert [run.name for run in close_stale_runs(tracker)] == ["gone"]
+        run = tracker.run(ids["gone"])
+        assert run.status == "KILLED"
+        assert "4194305" in run.tags["ended.reason"]
+        assert {r.name for r in tracker.running()} == {"mine", "elsewhere", "nobody"}
+        assert close_stale_runs(tracker) == []
+
+    def test_artifact_and_dataset_are_accepted(self, tracker, tmp_path):
+        run_id = tracker.start("voids", "a", {}, {})
+        (tmp_path / "curve.csv").write_text("epoch,iou\n1,0.5\n")
+        tracker.artifact(run_id, tmp_path / "curve.csv", "curves")
+        tracker.dataset(run_id, "voids/train", "d" * 32 + ".dir", "data.dvc", "train")
+        assert self.artifact_text(tracker, run_id, "curves/curve.csv") == "epoch,iou\n1,0.5\n"
+        assert self.datasets(tracker, run_id) == [("voids/train", "d" * 32 + ".dir", "train")]
+
+
+def python(code: str) -> list[str]:
+    """Return the command that runs a piece of Python in a process of its own."""
+    return [sys.executable, "-c", code]
