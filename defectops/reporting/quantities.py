@@ -1,0 +1,264 @@
+"""Quantities of the material as a reader compares them: label beside prediction beside truth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from defectops.reporting.numbers import (
+    UNDEFINED,
+    Scale,
+    column_unit,
+    common_scale,
+    number,
+    signed_percent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from defectops.defects import DefectType
+
+SOURCES = ("label", "prediction", "truth")
+POOLED = "pooled"
+# The whole comes first where it exists: it holds most objects.
+REGIONS = ("dev+test", "whole", "test", "dev")
+
+NAMES = {
+    "dislocation_density_skeleton": "Dislocation density, line length",
+    "dislocation_density_grid": "Dislocation density, grid intersections",
+    "number_density": "Number density",
+    "areal_density": "Areal density",
+    "mean_diameter": "Mean diameter",
+    "sd_diameter": "Standard deviation of diameter",
+    "area_fraction": "Area fraction",
+}
+# The first of each group that has a value makes the headline.
+_HEADLINES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "line": (("dislocation_density_skeleton", "dislocation_density_grid"),),
+    "particle": (("number_density", "areal_density"), ("mean_diameter",)),
+}
+_KEYS = ["quantity", "region", "image"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number with the intervals that were given for it.
+
+    Parameters
+    ----------
+    value : float or None
+    intervals : tuple of (str, float, float)
+        Kind (``material`` or ``model``), low, high; only those with both ends.
+    level : float or None
+        Probability of the intervals, for example 0.95.
+    n : int or None
+        Objects or images behind the number.
+    method : str
+        How it was found; for an undefined value, why it is undefined.
+    """
+
+    value: float | None
+    intervals: tuple[tuple[str, float, float], ...] = ()
+    level: float | None = None
+    n: int | None = None
+    method: str = ""
+
+    def interval(self, kind: str) -> tuple[float, float] | None:
+        """Return the interval of one kind, None if it was not given."""
+        return next(((low, high) for k, low, high in self.intervals if k == kind), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity of one region: label, prediction and, for synthesis, truth."""
+
+    quantity: str
+    region: str
+    image: str
+    unit: str
+    values: Mapping[str, Value]
+
+    @property
+    def name(self) -> str:
+        """The quantity in words."""
+        return NAMES.get(self.quantity, self.quantity.replace("_", " ").capitalize())
+
+    @property
+    def error(self) -> float | None:
+        """(prediction - label) / label; None where either is undefined or the label is 0."""
+        label, prediction = (self._number(s) for s in ("label", "prediction"))
+        if label is None or prediction is None or label == 0:
+            return None
+        return (prediction - label) / label
+
+    @property
+    def defined(self) -> bool:
+        """Whether at least one source has a value."""
+        return any(v.value is not None for v in self.values.values())
+
+    @property
+    def reason(self) -> str:
+        """Why the quantity is undefined; empty if it is defined or nobody said."""
+        return (
+            "" if self.defined else next((v.method for v in self.values.values() if v.method), "")
+        )
+
+    @property
+    def scale(self) -> Scale:
+        """The common scale of the numbers of this row."""
+        return common_scale(v.value for v in self.values.values())
+
+    def _number(self, source: str) -> float | None:
+        found = self.values.get(source)
+        return None if found is None else found.value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number as it is printed: the number, below it its intervals, and its count."""
+
+    value: str
+    intervals: tuple[tuple[str, str], ...] = ()
+    n: str = ""
+
+
+@dataclass(frozen=True)
+class QuantityRow:
+    """One comparison as it is printed."""
+
+    name: str
+    unit: str
+    region: str
+    image: str
+    cells: Mapping[str, Cell]
+    error: str
+    reason: str
+
+
+def comparisons(table: pd.DataFrame) -> list[Comparison]:
+    """Bring the rows of one quantity together.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``image, region, source, quantity, value, unit, low, high, level, interval, n,
+        method``, one row an interval. May be empty.
+
+    Returns
+    -------
+    list of Comparison
+        Ordered by quantity (as in `NAMES`, unknown ones last), pooled before single images,
+        region as in `REGIONS`.
+    """
+    if table.empty:
+        return []
+    text = table.assign(image=table["image"].astype(str), region=table["region"].astype(str))
+    found = [
+        Comparison(str(q), str(r), str(i), str(rows["unit"].iloc[0]), _by_source(rows))
+        for (q, r, i), rows in text.groupby(_KEYS, sort=True)
+    ]
+    return sorted(found, key=_order)
+
+
+def headlines(rows: Sequence[Comparison], defect: DefectType) -> list[Comparison]:
+    """Return the main quantities of a defect type, each from the largest region that has it."""
+    first = _most_inclusive(rows)
+    found = []
+    for group in _HEADLINES[defect.shape]:
+        named = [first[q] for q in group if q in first]
+        if named:
+            found.append(next((c for c in named if c.defined), named[0]))
+    return found
+
+
+def pooled(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons over all images; those of single images if none was pooled."""
+    return [c for c in rows if c.image == POOLED] or list(rows)
+
+
+def single(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons image by image; empty if there is nothing beyond `pooled`."""
+    alone = [c for c in rows if c.image != POOLED]
+    return alone if len(alone) < len(rows) else []
+
+
+def printed(comparison: Comparison) -> QuantityRow:
+    """Return a comparison as it is printed."""
+    scale = comparison.scale
+    return QuantityRow(
+        name=comparison.name,
+        unit=column_unit(comparison.unit, scale),
+        region=comparison.region,
+        image="all images" if comparison.image == POOLED else comparison.image,
+        cells={s: _cell(comparison.values.get(s), scale) for s in SOURCES},
+        error=signed_percent(comparison.error),
+        reason=comparison.reason,
+    )
+
+
+def length_unit(table: pd.DataFrame) -> str:
+    """Return ``px`` if any quantity of the table is given in pixels, else ``nm``."""
+    if table.empty:
+        return "nm"
+    return "px" if table["unit"].astype(str).str.startswith("px").any() else "nm"
+
+
+def levels(rows: Sequence[Comparison]) -> list[float]:
+    """Return the probabilities that the intervals have, in increasing order."""
+    given = {v.level for c in rows for v in c.values.values() if v.intervals}
+    return sorted(level for level in given if level is not None)
+
+
+def _by_source(rows: pd.DataFrame) -> dict[str, Value]:
+    return {s: _value(rows[rows["source"] == s]) for s in SOURCES if (rows["source"] == s).any()}
+
+
+def _value(rows: pd.DataFrame) -> Value:
+    first = rows.iloc[0]
+    intervals = tuple(
+        (str(kind), float(low), float(high))
+        for kind, low, high in zip(rows["interval"], rows["low"], rows["high"], strict=True)
+        if _finite(low) is not None and _finite(high) is not None
+    )
+    n = _finite(first["n"])
+    return Value(
+        value=_finite(first["value"]),
+        intervals=intervals,
+        level=_finite(first["level"]),
+        n=None if n is None else round(n),
+        method="" if pd.isna(first["method"]) else str(first["method"]),
+    )
+
+
+def _finite(value: object) -> float | None:
+    number_ = float(value) if isinstance(value, (int, float)) else math.nan
+    return number_ if math.isfinite(number_) else None
+
+
+def _order(c: Comparison) -> tuple[int, str, bool, str, int]:
+    known = list(NAMES)
+    rank = known.index(c.quantity) if c.quantity in known else len(known)
+    region = REGIONS.index(c.region) if c.region in REGIONS else len(REGIONS)
+    return rank, c.quantity, c.image != POOLED, c.image, region
+
+
+def _most_inclusive(rows: Sequence[Comparison]) -> dict[str, Comparison]:
+    found: dict[str, Comparison] = {}
+    for c in rows:  # already in order of preference
+        if c.quantity not in found or (c.defined and not found[c.quantity].defined):
+            found[c.quantity] = c
+    return found
+
+
+def _cell(value: Value | None, scale: Scale) -> Cell:
+    if value is None or value.value is None:
+        return Cell(UNDEFINED)
+    return Cell(
+        number(value.value, scale),
+        tuple((k, f"{number(a, scale)} to {number(b, scale)}") for k, a, b in value.intervals),
+        "" if value.n is None else str(value.n),
+    )

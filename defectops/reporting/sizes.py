@@ -1,0 +1,102 @@
+"""How sizes are distributed: histogram of the label against that of the prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from defectops.reporting import figures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from defectops.defects import DefectType
+
+SOURCES = ("label", "prediction", "truth")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of objects of one source over bins of size.
+
+    Parameters
+    ----------
+    edges : tuple of float, length n + 1
+        In the unit of length of the table.
+    counts : tuple of float, length n
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[float, ...]
+
+    @property
+    def total(self) -> int:
+        """How many objects were counted."""
+        return round(sum(self.counts))
+
+
+def histograms(table: pd.DataFrame) -> dict[str, Histogram]:
+    """Return one histogram a source, in the order label, prediction, truth.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``source``, ``bin_low_nm``, ``bin_high_nm``, ``count``; bins of a source join
+        without gaps. May be empty. A source without an object is left out.
+    """
+    found = {}
+    for source in SOURCES:
+        rows = table[table["source"] == source].sort_values("bin_low_nm") if len(table) else table
+        if len(rows) and rows["count"].sum() > 0:
+            edges = (*rows["bin_low_nm"].astype(float), float(rows["bin_high_nm"].iloc[-1]))
+            found[source] = Histogram(edges, tuple(rows["count"].astype(float)))
+    return found
+
+
+def size_name(defect: DefectType) -> str:
+    """Return what is meant by the size of one object of this type."""
+    return "Segment length" if defect.shape == "line" else "Equivalent-circle diameter"
+
+
+def histograms_summary(data: Mapping[str, Histogram]) -> str:
+    """Return the figure in one sentence, for those who cannot see it."""
+    if not data:
+        return "No object was counted."
+    return (
+        "Histogram of sizes; objects counted: "
+        + ", ".join(f"{source} {rows.total}" for source, rows in data.items())
+        + "."
+    )
+
+
+def histograms_svg(
+    data: Mapping[str, Histogram], defect: DefectType, length_unit: str, salt: str
+) -> str:
+    """Return the figure as an element for the page; `salt` is unique on the page."""
+    with figures.style(salt):
+        figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel=f"{size_name(defect)} / {length_unit}", ylabel="Count")
+        if data:
+            _draw(axes, data, figures.on_white(defect.colour))
+        else:
+            figures.empty(axes, "no object counted")
+        return figures.inline_svg(figure)
+
+
+def _draw(axes: Axes, data: Mapping[str, Histogram], colour: str) -> None:
+    looks: dict[str, dict[str, Any]] = {
+        "label": {"fill": True, "facecolor": figures.FAINT, "edgecolor": "#9a9a9a"},
+        "prediction": {"edgecolor": colour, "linewidth": 2.0},
+        "truth": {"edgecolor": figures.INK, "linewidth": 1.0, "linestyle": (0, (3, 2))},
+    }
+    for source, rows in data.items():
+        name = f"{source} (n = {rows.total})"
+        axes.stairs(rows.counts, rows.edges, label=name, **looks[source])
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right", handlelength=1.4)
