@@ -1,0 +1,193 @@
+"""A trained model as one safetensors file: weights, specification and operating point."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass
+from dataclasses import field as default
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from defectops.atomic import replacing
+from defectops.errors import DefectopsError, ModelRefused
+from defectops.learning.networks import NetworkSpec, build
+
+FORM = 1
+_MAX_HEADER_BYTES = 10_000_000
+_MAX_FILE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Everything that is needed to segment a micrograph as the model was meant to.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    weights : dict of str to Tensor
+        State of the network, float32.
+    defect : dict
+        ``key``, ``shape``, ``polarity``, ``colour`` of the defect type.
+    conditioning : dict
+        Options of `defectops.imaging.conditioning` the training data went through.
+    threshold : float
+        Operating point: a pixel is defect where the probability reaches it. Chosen on dev.
+    envelope : dict
+        What the model was trained on: ``pixel_size_nm_low``, ``pixel_size_nm_high`` (null if
+        uncalibrated).
+    training : dict
+        Data digest, preset, epochs, dev IoU, seed: for the model card.
+    """
+
+    spec: NetworkSpec
+    weights: dict[str, Tensor]
+    defect: dict[str, str]
+    conditioning: dict[str, Any]
+    threshold: float
+    envelope: dict[str, float | None] = default(default_factory=dict)
+    training: dict[str, Any] = default(default_factory=dict)
+
+    def network(self) -> nn.Module:
+        """Return the network with its weights, in evaluation mode."""
+        network = build(self.spec)
+        network.load_state_dict(self.weights, strict=True)
+        return network.eval()
+
+
+def save_bundle(path: Path, bundle: Bundle) -> str:
+    """Write a bundle and return its SHA-256; the same bundle gives the same bytes."""
+    head = {
+        "form": FORM,
+        "spec": asdict(bundle.spec),
+        "defect": bundle.defect,
+        "conditioning": bundle.conditioning,
+        "threshold": bundle.threshold,
+        "envelope": bundle.envelope,
+        "training": bundle.training,
+    }
+    tensors = {n: t.detach().cpu().contiguous() for n, t in bundle.weights.items()}
+    # One metadata key only: the order of several is not fixed in the file.
+    data = save_tensors(tensors, {"defectops": json.dumps(head, sort_keys=True)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_bundle(path: Path, sha256: str | None = None) -> Bundle:
+    """Read a bundle; nothing in it can run code.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str, optional
+        Digest the file must have.
+
+    Raises
+    ------
+    ModelRefused
+        Not safetensors (a pickle, say), damaged, another digest, weights that do not fit the
+        network or are not finite.
+    """
+    data = _bytes(path)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ModelRefused(
+            path.name,
+            "E_MODEL_HASH",
+            f"SHA-256 is {found[:12]}…, {sha256[:12]}… was recorded; fetch the model again",
+        )
+    head = _head(path.name, data)
+    try:
+        weights = load_tensors(data)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ModelRefused(path.name, "E_MODEL_CORRUPT", f"invalid safetensors: {error}") from error
+    for name, tensor in weights.items():
+        bad = int((~torch.isfinite(tensor.float())).sum())
+        if bad:
+            raise ModelRefused(
+                path.name, "E_MODEL_NONFINITE", f"tensor {name!r} has {bad} NaN or infinite values"
+            )
+    return _bundle(path.name, head, weights)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ModelRefused(
+                path.name, "E_IO", "not a regular file; a .safetensors file is needed"
+            )
+        size = path.stat().st_size
+        if size > _MAX_FILE_BYTES:
+            raise ModelRefused(
+                path.name, "E_TOO_LARGE", f"{size} bytes are over the limit of {_MAX_FILE_BYTES}"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelRefused(path.name, "E_IO", f"cannot be read: {error.strerror}") from error
+
+
+def _head(name: str, data: bytes) -> dict[str, Any]:
+    if data[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"):
+        raise ModelRefused(
+            name, "E_MODEL_UNSAFE", "a pickle or zip file; only safetensors weights are loaded"
+        )
+    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else -1
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, len(data) - 8):
+        raise ModelRefused(
+            name,
+            "E_MODEL_CORRUPT",
+            f"not a safetensors file, or truncated: header says {length} bytes, "
+            f"the file has {len(data)}",
+        )
+    try:
+        header = json.loads(data[8 : 8 + length])
+        text = header.get("__metadata__", {}).get("defectops")
+        return dict(json.loads(text)) if text is not None else {}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelRefused(
+            name, "E_MODEL_CORRUPT", f"invalid safetensors header: {error}"
+        ) from error
+
+
+def _bundle(name: str, head: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
+    if head.get("form") != FORM:
+        raise ModelRefused(
+            name,
+            "E_MODEL_ARCH",
+            "missing the key 'defectops' of form 1 in its metadata: not a defectops model",
+        )
+    try:
+        bundle = Bundle(
+            spec=NetworkSpec(**head["spec"]),
+            weights=weights,
+            defect=dict(head["defect"]),
+            conditioning=dict(head["conditioning"]),
+            threshold=float(head["threshold"]),
+            envelope=dict(head["envelope"]),
+            training=dict(head["training"]),
+        )
+        bundle.network()
+    except (KeyError, TypeError, ValueError, RuntimeError, DefectopsError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelRefused(
+            name, "E_MODEL_ARCH", f"weights do not fit the architecture: {reason}"
+        ) from error
+    if not 0 <= bundle.threshold <= 1:
+        raise ModelRefused(
+            name, "E_MODEL_ARCH", f"invalid threshold {bundle.threshold}: must be 0 to 1"
+        )
+    return bundle
