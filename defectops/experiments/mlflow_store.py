@@ -75,6 +75,7 @@ def quiet_environment() -> None:
         ("DO_NOT_TRACK", "true"),
         ("MLFLOW_LOGGING_LEVEL", "ERROR"),
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
     ):
         os.environ.setdefault(name, value)
 

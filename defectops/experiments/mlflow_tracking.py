@@ -133,10 +133,10 @@ class MlflowTracker:
     def running(self) -> list[Run]:
         """See `Tracker.running`."""
         with one_line_faults(self.uri):
-            known = [e.experiment_id for e in _pages(self.client.search_experiments)]
+            known = [e.experiment_id for e in all_pages(self.client.search_experiments)]
             if not known:
                 return []
-            found = _pages(
+            found = all_pages(
                 lambda **page: self.client.search_runs(
                     known, "attributes.status = 'RUNNING'", **page
                 )
@@ -190,7 +190,7 @@ class MlflowTracker:
         return name
 
 
-def _pages(search: Any) -> list[Any]:
+def all_pages(search: Any) -> list[Any]:
     """Return all results of a paged search of MLflow's client."""
     found: list[Any] = []
     token = None

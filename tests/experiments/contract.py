@@ -3,13 +3,13 @@
 A test module makes a fixture `tracker` or `registry` for its implementation and inherits the class.
 """
 
+import hashlib
 import math
 import signal
-import sys
 
 import pytest
 
-from defectops.errors import InputRefused
+from defectops.errors import InputRefused, IntegrityFault
 from defectops.experiments.ownership import Owner, this_process
 from defectops.experiments.tracking import close_stale_runs, tracked_run
 
@@ -145,6 +145,94 @@ class TrackerContract:
         assert self.datasets(tracker, run_id) == [("voids/train", "d" * 32 + ".dir", "train")]
 
 
-def python(code: str) -> list[str]:
-    """Return the command that runs a piece of Python in a process of its own."""
-    return [sys.executable, "-c", code]
+def bundle(folder, data=b"weights"):
+    path = folder / "trained.safetensors"
+    path.write_bytes(data)
+    return path
+
+
+class RegistryContract:
+    """Laws of the port `Registry`; `damage(registry, model, number)` breaks stored bytes."""
+
+    def test_nothing_registered(self, registry):
+        assert registry.versions("defectops-voids") == []
+        assert registry.find("defectops-voids", "0" * 64) is None
+        assert registry.alias("defectops-voids", "champion") is None
+        registry.set_alias("defectops-voids", "champion", None)
+        with pytest.raises(InputRefused, match="defectops-voids/1: E_VERSION"):
+            registry.version("defectops-voids", 1)
+
+    def test_a_version_keeps_its_numbers_and_bytes(self, registry, run_id, tmp_path):
+        path = bundle(tmp_path)
+        metrics = {"iou": 1 / 3, "precision": math.nan}
+        number = registry.submit("defectops-voids", path, run_id, metrics, {"threshold": "0.4"})
+        version = registry.version("defectops-voids", number)
+        assert number == 1
+        assert version.run_id == run_id
+        assert version.sha256 == hashlib.sha256(b"weights").hexdigest()
+        assert version.metrics == {"iou": 1 / 3}
+        assert version.tags == {"threshold": "0.4"}
+        assert registry.versions("defectops-voids") == [version]
+        fetched = registry.fetch("defectops-voids", 1, tmp_path / "into")
+        assert fetched == tmp_path / "into" / "model.safetensors"
+        assert fetched.read_bytes() == b"weights"
+
+    def test_the_same_bytes_are_the_same_version(self, registry, run_id, tmp_path):
+        first = registry.submit("defectops-voids", bundle(tmp_path), run_id, {"iou": 0.5}, {})
+        again = registry.submit("defectops-voids", bundle(tmp_path), run_id, {"iou": 0.9}, {})
+        assert (first, again) == (1, 1)
+        assert registry.version("defectops-voids", 1).metrics == {"iou": 0.5}
+
+    def test_versions_count_up_per_model(self, registry, new_run, tmp_path):
+        for i in range(11):
+            path = bundle(tmp_path, b"weights %d" % i)
+            assert registry.submit("defectops-voids", path, new_run(), {}, {}) == i + 1
+        path = bundle(tmp_path, b"lines")
+        assert registry.submit("defectops-dislocations", path, new_run(), {}, {}) == 1
+        assert [v.number for v in registry.versions("defectops-voids")] == list(range(1, 12))
+        third = hashlib.sha256(b"weights 2").hexdigest()
+        assert registry.find("defectops-voids", third) == 3
+        assert registry.find("defectops-dislocations", third) is None
+
+    def test_two_bundles_of_one_run_are_two_versions(self, registry, run_id, tmp_path):
+        for i in range(2):
+            path = bundle(tmp_path, b"epoch %d" % i)
+            assert registry.submit("defectops-voids", path, run_id, {}, {}) == i + 1
+        assert registry.version("defectops-voids", 2).run_id == run_id
+        for i in range(2):
+            fetched = registry.fetch("defectops-voids", i + 1, tmp_path / "into")
+            assert fetched.read_bytes() == b"epoch %d" % i
+
+    def test_aliases(self, registry, new_run, tmp_path):
+        for i in range(2):
+            registry.submit("defectops-voids", bundle(tmp_path, b"%d" % i), new_run(), {}, {})
+        registry.set_alias("defectops-voids", "champion", 1)
+        registry.set_alias("defectops-voids", "champion", 2)
+        registry.set_alias("defectops-voids", "previous", 1)
+        assert registry.alias("defectops-voids", "champion") == 2
+        assert registry.alias("defectops-voids", "previous") == 1
+        registry.set_alias("defectops-voids", "previous", None)
+        assert registry.alias("defectops-voids", "previous") is None
+        with pytest.raises(InputRefused, match="E_VERSION"):
+            registry.set_alias("defectops-voids", "champion", 3)
+        assert registry.alias("defectops-voids", "champion") == 2
+
+    def test_a_run_that_the_store_lost_does_not_stop_a_registration(self, registry, tmp_path):
+        number = registry.submit("defectops-voids", bundle(tmp_path), "f" * 32, {}, {})
+        assert registry.version("defectops-voids", number).run_id == "f" * 32
+        assert registry.fetch("defectops-voids", number, tmp_path / "into").exists()
+
+    def test_damaged_bytes_are_not_handed_out(self, registry, run_id, tmp_path):
+        registry.submit("defectops-voids", bundle(tmp_path), run_id, {}, {})
+        self.damage(registry, "defectops-voids", 1)
+        into = tmp_path / "into"
+        into.mkdir()
+        (into / "model.safetensors").write_bytes(b"old")
+        with pytest.raises(IntegrityFault, match="defectops-voids/1: E_DIGEST"):
+            registry.fetch("defectops-voids", 1, into)
+        assert (into / "model.safetensors").read_bytes() == b"old"
+
+    def test_no_bundle(self, registry, run_id, tmp_path):
+        with pytest.raises(InputRefused, match="E_NO_BUNDLE"):
+            registry.submit("defectops-voids", tmp_path / "none", run_id, {}, {})
+        assert registry.versions("defectops-voids") == []
