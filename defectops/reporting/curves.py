@@ -95,7 +95,7 @@ def iou_curves_svg(data: IouCurves, colour: str, salt: str) -> str:
 
 
 def _figure(data: IouCurves, colour: str) -> Figure:
-    figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+    figure = Figure(figsize=(3.6, 2.6), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel="Epoch", ylabel="IoU", ylim=(0, 1))
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -105,6 +105,7 @@ def _figure(data: IouCurves, colour: str) -> Figure:
         figures.empty(axes, "no epoch recorded")
         return figure
     marker = "o" if len(data.epochs) == 1 else ""
+    axes.margins(x=0.02)
     axes.plot(data.epochs, data.train, color=figures.SOFT, linewidth=1.2, marker=marker)
     axes.plot(data.epochs, data.dev, color=colour, linewidth=2.0, marker=marker)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -133,13 +134,15 @@ def _mark_the_best(axes: Axes, data: IouCurves, colour: str) -> None:
     if data.best is None:
         return
     at = (data.epochs[data.best], data.dev[data.best])
+    above = data.dev[data.best] >= data.train[data.best]  # away from the other line
     axes.plot(*at, marker="o", markersize=6, color=colour, markeredgecolor="white")
     axes.annotate(
         f"{at[1]:.3f}",
         at,
-        xytext=(0, 8),
+        xytext=(0, 8 if above else -8),
         textcoords="offset points",
         ha="center",
+        va="bottom" if above else "top",
         color=colour,
         fontweight="bold",
     )

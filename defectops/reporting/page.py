@@ -60,6 +60,13 @@ class DefectResults:
         """Its name as a heading."""
         return tables.title(self.defect.key)
 
+    @property
+    def no_champion(self) -> str:
+        """Why there is no champion, if there is none."""
+        if not self.training:
+            return "no champion: no model was trained"
+        return "no champion: floors missed"
+
     def has_side(self, side: str) -> bool:
         """Whether an image was evaluated on a side."""
         return not self.evaluation.empty and bool((self.evaluation["side"] == side).any())
@@ -124,7 +131,11 @@ def _context(project: Project) -> dict[str, Any]:
         "images": _images(project),
         "sources": _texts(project.manifest, "source"),
         "licences": _texts(project.manifest, "licence"),
-        "headlines": [(d, c.values, quantities.printed(c)) for d, c in lead],
+        "headlines": [
+            (d, [g for other, c in lead if other is d for g in quantities.printed([c])])
+            for d in project.defects
+        ],
+        "any_headline": any(c.defined for _, c in lead),
         "has_truth": any("truth" in c.values for rows in compared.values() for c in rows),
         "level": _level([c for rows in compared.values() for c in rows]),
         "forest": _forest(lead),
@@ -158,9 +169,11 @@ def _section(d: DefectResults, rows: Sequence[quantities.Comparison]) -> dict[st
         "size_name": sizes.size_name(d.defect),
         "panels": d.panels,
         "images_evaluated": 0 if d.evaluation.empty else d.evaluation["image"].nunique(),
-        "pooled": [quantities.printed(c) for c in quantities.pooled(rows) if c.defined],
-        "single": [quantities.printed(c) for c in quantities.single(rows) if c.defined],
+        "pooled": quantities.printed(quantities.pooled(rows)),
+        "pooled_is_pooled": any(c.image == quantities.POOLED for c in rows),
+        "single": quantities.printed(quantities.single(rows)),
         "model": _model(d),
+        "no_champion": d.no_champion,
         "split": _split(d.split),
     }
 
@@ -286,8 +299,8 @@ def _missing_of(d: DefectResults) -> list[str]:
     found = []
     if not d.champion.get("sha256"):
         found.append(
-            f"{d.title}: no champion. No model has passed the floors of params.yaml: promote yet, "
-            "so nothing was segmented, and neither scores nor predicted quantities exist."
+            f"{d.title}: {d.no_champion}; nothing was segmented, so there are neither scores nor "
+            "predicted quantities."
         )
     elif not d.has_side("test"):
         found.append(

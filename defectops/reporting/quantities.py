@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from defectops.reporting.numbers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from defectops.defects import DefectType
 
@@ -107,11 +107,6 @@ class Comparison:
             "" if self.defined else next((v.method for v in self.values.values() if v.method), "")
         )
 
-    @property
-    def scale(self) -> Scale:
-        """The common scale of the numbers of this row."""
-        return common_scale(v.value for v in self.values.values())
-
     def _number(self, source: str) -> float | None:
         found = self.values.get(source)
         return None if found is None else found.value
@@ -130,13 +125,24 @@ class Cell:
 class QuantityRow:
     """One comparison as it is printed."""
 
-    name: str
-    unit: str
     region: str
     image: str
     cells: Mapping[str, Cell]
     error: str
-    reason: str
+
+    @property
+    def n(self) -> str:
+        """Counts behind label and prediction, for example ``312 / 339``."""
+        return " / ".join(self.cells[s].n or UNDEFINED for s in ("label", "prediction"))
+
+
+@dataclass(frozen=True)
+class QuantityGroup:
+    """The rows of one quantity, in one unit and one power of ten."""
+
+    name: str
+    unit: str
+    rows: tuple[QuantityRow, ...]
 
 
 def comparisons(table: pd.DataFrame) -> list[Comparison]:
@@ -186,18 +192,16 @@ def single(rows: Sequence[Comparison]) -> list[Comparison]:
     return alone if len(alone) < len(rows) else []
 
 
-def printed(comparison: Comparison) -> QuantityRow:
-    """Return a comparison as it is printed."""
-    scale = comparison.scale
-    return QuantityRow(
-        name=comparison.name,
-        unit=column_unit(comparison.unit, scale),
-        region=comparison.region,
-        image="all images" if comparison.image == POOLED else comparison.image,
-        cells={s: _cell(comparison.values.get(s), scale) for s in SOURCES},
-        error=signed_percent(comparison.error),
-        reason=comparison.reason,
-    )
+def printed(rows: Iterable[Comparison]) -> list[QuantityGroup]:
+    """Return comparisons as they are printed, those of one quantity and unit together.
+
+    Undefined ones are left out; their reasons stand elsewhere.
+    """
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for c in rows:
+        if c.defined:
+            groups.setdefault((c.name, c.unit), []).append(c)
+    return [_group(name, unit, members) for (name, unit), members in groups.items()]
 
 
 def length_unit(table: pd.DataFrame) -> str:
@@ -234,9 +238,9 @@ def _value(rows: pd.DataFrame) -> Value:
     )
 
 
-def _finite(value: object) -> float | None:
-    number_ = float(value) if isinstance(value, (int, float)) else math.nan
-    return number_ if math.isfinite(number_) else None
+def _finite(value: Any) -> float | None:
+    """Return a cell as a number; None for an empty cell or an infinite value."""
+    return float(value) if not pd.isna(value) and math.isfinite(value) else None
 
 
 def _order(c: Comparison) -> tuple[int, str, bool, str, int]:
@@ -252,6 +256,20 @@ def _most_inclusive(rows: Sequence[Comparison]) -> dict[str, Comparison]:
         if c.quantity not in found or (c.defined and not found[c.quantity].defined):
             found[c.quantity] = c
     return found
+
+
+def _group(name: str, unit: str, members: Sequence[Comparison]) -> QuantityGroup:
+    scale = common_scale(v.value for c in members for v in c.values.values())
+    rows = [
+        QuantityRow(
+            region=c.region,
+            image="all images" if c.image == POOLED else c.image,
+            cells={s: _cell(c.values.get(s), scale) for s in SOURCES},
+            error=signed_percent(c.error),
+        )
+        for c in members
+    ]
+    return QuantityGroup(name, column_unit(unit, scale), tuple(rows))
 
 
 def _cell(value: Value | None, scale: Scale) -> Cell:

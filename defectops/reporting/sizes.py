@@ -79,11 +79,12 @@ def histograms_svg(
 ) -> str:
     """Return the figure as an element for the page; `salt` is unique on the page."""
     with figures.style(salt):
-        figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+        figure = Figure(figsize=(3.6, 2.6), layout="constrained")
         axes = figure.subplots()
         axes.set(xlabel=f"{size_name(defect)} / {length_unit}", ylabel="Count")
         if data:
             _draw(axes, data, figures.on_white(defect.colour))
+            figure.legend(loc="outside upper left", ncols=2, handlelength=1.2, columnspacing=1.0)
         else:
             figures.empty(axes, "no object counted")
         return figures.inline_svg(figure)
@@ -99,4 +100,3 @@ def _draw(axes: Axes, data: Mapping[str, Histogram], colour: str) -> None:
         name = f"{source} (n = {rows.total})"
         axes.stairs(rows.counts, rows.edges, label=name, **looks[source])
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right", handlelength=1.4)

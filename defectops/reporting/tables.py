@@ -39,10 +39,10 @@ class Score:
 
     @property
     def text(self) -> str:
-        """Mean ± sample standard deviation in percent, for example ``44.3 ± 0.6``."""
+        """Mean ± sample standard deviation in percent, for example ``44.34 ± 0.63``."""
         if self.mean is None or self.sd is None:
-            return percent(self.mean)
-        return f"{percent(self.mean)} ± {percent(self.sd)}"
+            return percent(self.mean, 2)
+        return f"{percent(self.mean, 2)} ± {percent(self.sd, 2)}"
 
 
 Scores = Mapping[str, Score]
@@ -243,12 +243,8 @@ def _images(row: Scores) -> str:
 def _paper_row(row: Scores | None) -> list[ScoreRow]:
     if row is None:
         return []
-    cells = tuple(_two_decimals(row[m]) for m in METRICS)
+    cells = tuple(row[m].text for m in METRICS)
     return [ScoreRow("paper, other data", cells, UNDEFINED, paper=True)]
-
-
-def _two_decimals(score: Score) -> str:
-    return f"{percent(score.mean, 2)} ± {percent(score.sd, 2)}"
 
 
 def undefined_sentences(name: str, row: Scores) -> list[str]:
