@@ -5,7 +5,8 @@
 
 PYTHON ?= python3
 PYTHON_PATH := $(shell command -v $(PYTHON) 2>/dev/null)
-key = $(shell { cat $(1); $(PYTHON) -V; } 2>&1 | cksum | cut -d ' ' -f 1)
+PYTHON_IS := $(shell $(PYTHON) -V 2>&1)
+key = $(shell { cat $(1); echo "$(PYTHON_IS)"; } | cksum | cut -d ' ' -f 1)
 
 LOCKED := .venv/.locked-$(call key,requirements/lock.txt)
 PROJECT := .venv/.project-$(call key,pyproject.toml)
@@ -81,7 +82,7 @@ bench: environment
 	@for file in benchmarks/*.py; do echo "== $$file"; python "$$file" || exit 1; done
 
 docs: environment $(DOCS)
-	@mkdocs build -q --strict
+	@NO_MKDOCS_2_WARNING=1 mkdocs build -q --strict
 
 lock: environment
 	@python requirements/make_lock.py
