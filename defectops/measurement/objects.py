@@ -50,8 +50,8 @@ class ObjectOptions:
     min_area_px: int = 12
     max_hole_px: int = 12
     max_line_hole_px: int = 4
-    separation_px: float = 1.0
-    separation_fraction: float = 0.1
+    separation_px: float = 0.75
+    separation_fraction: float = 0.05
     max_spur_px: float = 5.0
     min_line_px: float = 8.0
 
@@ -100,7 +100,9 @@ def label_particles(mask: Array, options: ObjectOptions | None = None) -> Array:
     if not count:
         return np.zeros(clean.shape, dtype=np.int32)
     basins = watershed(-distance, markers, mask=clean, connectivity=2)
-    root = _join_basins(basins, distance, count, chosen)
+    height = np.zeros(count + 1)
+    np.maximum.at(height, markers[peaks], distance[peaks])
+    root = _join_basins(basins, distance, height, chosen)
     _, numbered = np.unique(root, return_inverse=True)
     return np.asarray(numbered.astype(np.int32)[basins])
 
@@ -188,12 +190,13 @@ def _pieces_below(mask: Array, size: int, structure: Array | None) -> Array:
     return np.asarray(small[pieces])
 
 
-def _join_basins(basins: Array, distance: Array, count: int, options: ObjectOptions) -> Array:
-    """Return for each basin (0..count) the number of the particle it belongs to."""
-    height = np.zeros(count + 1)
-    height[1:] = ndimage.maximum(distance, basins, np.arange(1, count + 1))
+def _join_basins(basins: Array, distance: Array, height: Array, options: ObjectOptions) -> Array:
+    """Return for each basin, 0 the outside, the basin that stands for its particle.
+
+    `height` is the distance at the maximum of each basin.
+    """
     one, other, saddle = _saddles(basins, distance)
-    root = list(range(count + 1))
+    root = list(range(height.size))
 
     def find(i: int) -> int:
         while root[i] != i:
@@ -206,7 +209,7 @@ def _join_basins(basins: Array, distance: Array, count: int, options: ObjectOpti
         needed = max(options.separation_px, options.separation_fraction * height[low])
         if low != high and height[low] - saddle[k] < needed:
             root[low] = high
-    return np.array([find(i) for i in range(count + 1)])
+    return np.array([find(i) for i in range(height.size)])
 
 
 def _saddles(basins: Array, distance: Array) -> tuple[Array, Array, Array]:

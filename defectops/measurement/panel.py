@@ -132,11 +132,17 @@ def compare_table(table: pd.DataFrame) -> dict[str, Comparison]:
     dict of str to Comparison
         By column.
     """
-    experts = table.loc[table.index.str.startswith("expert_")].astype(float)
-    truth, machine = (table.loc[row].astype(float) for row in ("ground_truth", "prediction"))
+    columns = {
+        str(name): {str(row): float(value) for row, value in column.items()}
+        for name, column in table.items()
+    }
     return {
-        str(column): compare(truth[column], machine[column], experts[column].to_dict())
-        for column in table.columns
+        name: compare(
+            column["ground_truth"],
+            column["prediction"],
+            {row: value for row, value in column.items() if row.startswith("expert_")},
+        )
+        for name, column in columns.items()
     }
 
 
