@@ -34,7 +34,9 @@ def validate(
         False, "--uncalibrated", help="Accept files without a pixel size; results are in pixels."
     ),
     page: int | None = typer.Option(None, "--page", help="Page of a stack, from 0."),
-    max_pixels: int | None = typer.Option(None, "--max-pixels", help="Refuse larger pictures."),
+    max_pixels: int | None = typer.Option(
+        None, "--max-pixels", min=1, help="Refuse larger pictures (default 16384 x 16384)."
+    ),
     html: Path | None = typer.Option(None, "--html", help="Also write the findings as a page."),
     json: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
@@ -43,11 +45,18 @@ def validate(
     Nothing is written or changed. The first thing that cannot be used ends the check with one
     line on stderr and exit code 2; what is odd but usable is listed as a warning.
     """
+    from functools import partial
+
     from defectops.cli.validation import show
-    from defectops.imaging.reading import Reading
+    from defectops.imaging.raster import MAX_PIXELS
+    from defectops.imaging.reading import read_micrograph
     from defectops.workflows.validating import validate as findings
 
-    options = Reading(
-        pixel_size_nm=pixel_size_nm, uncalibrated=uncalibrated, page=page, max_pixels=max_pixels
+    read = partial(
+        read_micrograph,
+        pixel_size_nm=pixel_size_nm,
+        uncalibrated=uncalibrated,
+        page=page,
+        max_pixels=max_pixels or MAX_PIXELS,
     )
-    show(findings(path, options), html, json)
+    show(findings(path, read), html, json)

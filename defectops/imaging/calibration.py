@@ -180,16 +180,16 @@ def lengths(name: str, x: float, y: float | None, said: str) -> Evidence:
     return Evidence((Statement("tags", nm, f"{said}: {nm:.6g} nm"),))
 
 
-def option_statement(pixel_size_nm: float) -> Statement:
-    """Return the statement of a pixel size given by the caller (``--pixel-size-nm``).
+def option_statement(name: str, pixel_size_nm: float) -> Statement:
+    """Return the statement of a pixel size given by the caller (an option, a manifest).
 
     Raises
     ------
     CalibrationRefused
         ``E_PX_INVALID``
     """
-    _check_plausible("--pixel-size-nm", pixel_size_nm)
-    return Statement("option", pixel_size_nm, f"the option: {pixel_size_nm:.6g} nm")
+    _check_plausible(name, pixel_size_nm)
+    return Statement("option", pixel_size_nm, f"the size given for it: {pixel_size_nm:.6g} nm")
 
 
 def read_sidecar(path: Path) -> Sidecar:

@@ -88,7 +88,7 @@ def read_micrograph(
     _check_content(path.name, plane)
     evidence = raster.evidence
     if pixel_size_nm is not None:
-        evidence += Evidence((option_statement(pixel_size_nm),))
+        evidence += Evidence((option_statement(path.name, pixel_size_nm),))
     beside = _sidecar(path) if sidecar else None
     calibration, doubts = settle(path.name, evidence, beside, uncalibrated)
     return Micrograph(path.name, plane, calibration, (*warnings, *doubts, *_saturation(plane)))
