@@ -324,7 +324,7 @@ def _segment(image: str, segmentation: Any, shape: tuple[int, int]) -> Array:
 
 def _fill(plane: Array, outline: Outline) -> None:
     x, y = zip(*outline, strict=True)
-    rows, columns = polygon(y, x, plane.shape)  # type: ignore[no-untyped-call]
+    rows, columns = polygon(y, x, plane.shape)
     plane[rows, columns] = True
 
 

@@ -126,13 +126,10 @@ def calibrated(micrograph: Micrograph, row: ManifestRow) -> Calibration:
         size, source = None, UNCALIBRATED
     elif row.pixel_size_nm is not None:
         size, source = row.pixel_size_nm, row.pixel_size_source
-    return replace(
-        micrograph.calibration,
-        pixel_size_nm=size,
-        pixel_size_source=source,
-        thickness_nm=row.thickness_nm,
-        thickness_sd_nm=row.thickness_sd_nm,
-    )
+    told = replace(micrograph.calibration, pixel_size_nm=size, pixel_size_source=source)
+    if row.thickness_nm is None:
+        return told
+    return replace(told, thickness_nm=row.thickness_nm, thickness_sd_nm=row.thickness_sd_nm)
 
 
 def _field(

@@ -1,0 +1,82 @@
+"""Record the data folder with DVC, so that a commit names exactly the data it was made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from defectops.atomic import write_text
+from defectops.errors import Conflict, EnvironmentFault
+from defectops.settings import dump_yaml, edit_yaml
+
+BUNDLED_REMOTE = "bundled"
+POINTER = "data.dvc"
+
+
+def under_dvc(root: Path) -> bool:
+    """Whether the project is a DVC repository."""
+    return (root / ".dvc").is_dir()
+
+
+def require_recorded(root: Path) -> None:
+    """Refuse to go on while ``data/`` and ``data.dvc`` tell different stories.
+
+    Raises
+    ------
+    Conflict
+        ``E_CONFLICT``: the recorded set is not here, or ``data/`` holds unrecorded changes.
+    """
+    if not (root / POINTER).exists():
+        if (root / "data").exists():
+            raise Conflict(
+                "data", "E_CONFLICT", "is not recorded with DVC; run `dvc add data` first"
+            )
+        return
+    if not (root / "data" / "manifest.csv").exists():
+        raise Conflict(
+            "data",
+            "E_CONFLICT",
+            "the recorded set is not here; run `dvc checkout` (or `dvc pull`) first, or start a "
+            "new set with --replace",
+        )
+    if json.loads(_dvc(root, "status", "--json", POINTER) or "{}"):
+        raise Conflict(
+            "data",
+            "E_CONFLICT",
+            "holds changes that are not recorded; run `dvc add data` first, or `dvc checkout "
+            "--force` to give them up",
+        )
+
+
+def record(root: Path) -> None:
+    """Run ``dvc add data``; a user's data never goes to the remote of the bundled set.
+
+    Raises
+    ------
+    EnvironmentFault
+        DVC failed; its last line is quoted.
+    """
+    _dvc(root, "add", "--quiet", "data")
+    yaml, pointer = edit_yaml(root / POINTER)
+    if any(out.get("remote") == BUNDLED_REMOTE for out in pointer["outs"]):
+        for out in pointer["outs"]:
+            out.pop("remote", None)
+        write_text(root / POINTER, dump_yaml(yaml, pointer))
+
+
+def _dvc(root: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words],
+        cwd=root,
+        env={**os.environ, "DVC_NO_ANALYTICS": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise EnvironmentFault(f"dvc {words[0]}", "E_DVC", lines[-1])
+    return done.stdout
