@@ -13,11 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
+from defectops.measurement.agreement import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    IGNORED,
+    TRUE_NEGATIVE,
+    TRUE_POSITIVE,
+)
 from defectops.reporting import figures
 from defectops.reporting.numbers import UNDEFINED, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -26,14 +33,13 @@ if TYPE_CHECKING:
 
 Rgb = tuple[int, int, int]
 
-# Fig. 1 of the DefectNet abstract and Fig. 5 of Roberts et al. (2019) use these colours.
 LEGEND: Mapping[str, tuple[str, Rgb]] = {
-    "TP": ("found (true positive)", (64, 224, 208)),
-    "TN": ("background (true negative)", (0, 0, 0)),
-    "FP": ("too much (false positive)", (255, 0, 0)),
-    "FN": ("missed (false negative)", (255, 255, 0)),
+    "TP": ("found (true positive)", TRUE_POSITIVE),
+    "TN": ("background (true negative)", TRUE_NEGATIVE),
+    "FP": ("too much (false positive)", FALSE_POSITIVE),
+    "FN": ("missed (false negative)", FALSE_NEGATIVE),
+    "ignored": ("ignored, counts nowhere", IGNORED),
 }
-SIDES = ("dev", "test")
 MAX_IMAGES = 6
 _MAX_SIDE_PX = 1024
 _BAR_SHARE = 0.25
@@ -93,21 +99,6 @@ def scale_bar(width_px: int, pixel_size_nm: float | None) -> ScaleBar:
         return ScaleBar(length, f"{length:g} px")
     text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
     return ScaleBar(length / spacing, text)
-
-
-def colours(comparison: Array) -> dict[str, int]:
-    """Count the pixels of each class in a comparison map.
-
-    Parameters
-    ----------
-    comparison : ndarray of uint8, shape (H, W, 3)
-
-    Returns
-    -------
-    dict of str to int
-        TP, TN, FP, FN; pixels of another colour (ignored ones) count nowhere.
-    """
-    return {k: int((comparison == rgb).all(axis=-1).sum()) for k, (_, rgb) in LEGEND.items()}
 
 
 def chosen_images(evaluation: pd.DataFrame, limit: int = MAX_IMAGES) -> list[str]:
@@ -189,8 +180,8 @@ def draw_comparison(
         for axes in (left, right):
             axes.set_axis_off()
         _draw_bar(left, scale_bar(width, pixel_size_nm), height, width)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        figure.legend(handles=_handles(), loc="outside lower center", ncols=4)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
+        figure.legend(handles=_handles(), loc="outside lower center", ncols=5)
         figures.save(figure, path)
 
 
@@ -202,8 +193,8 @@ def _draw_bar(axes: Axes, bar: ScaleBar, height: int, width: int) -> None:
 
 def _handles() -> list[Patch]:
     return [
-        Patch(facecolor=_hex(rgb), edgecolor=figures.SOFT, label=f"{key}: {text}")
-        for key, (text, rgb) in LEGEND.items()
+        Patch(facecolor=_hex(rgb), edgecolor=figures.SOFT, label=text)
+        for text, rgb in LEGEND.values()
     ]
 
 
@@ -264,8 +255,3 @@ def _uri(picture: Image.Image, kind: str, **options: int | bool) -> str:
     picture.save(stream, kind, **options)
     text = base64.b64encode(stream.getvalue()).decode("ascii")
     return f"data:image/{kind.lower()};base64,{text}"
-
-
-def sides_text(panels: Sequence[Panel]) -> str:
-    """Return which sides are joined, from top to bottom, for example ``dev above test``."""
-    return " above ".join(panel.side for panel in panels)

@@ -86,7 +86,7 @@ class Project:
     data_digest : str
         Of ``data.dvc``; empty if the data are not under DVC.
     paper : mapping
-        The paper's Table 1, see `tables.paper_scores`.
+        The paper's Table 1, see `measurement.panel.published_scores`.
     version : str
         Of defectops.
     """
@@ -146,7 +146,7 @@ def _context(project: Project) -> dict[str, Any]:
         "any_dev": any(d.has_side("dev") for d in project.defects),
         "any_curves": any(len(d.curves) for d in project.defects),
         "any_histogram": any(len(d.histogram) for d in project.defects),
-        "metric_names": tables.METRIC_NAMES,
+        "metric_names": tables.SCORE_NAMES,
         "paper_note": tables.PAPER_NOTE,
         "legend": [(k, text, rgb) for k, (text, rgb) in maps.LEGEND.items()],
         "sections": [_section(d, compared[d.key]) for d in project.defects],
@@ -315,15 +315,21 @@ def _missing_of(d: DefectResults) -> list[str]:
 
 def _undefined_quantities(d: DefectResults) -> list[str]:
     rows = quantities.comparisons(d.quantities)
-    found = []
-    if quantities.length_unit(d.quantities) == "px":
-        found.append(
-            f"{d.title}: at least one micrograph is uncalibrated; its lengths are in pixels, and "
-            "densities per volume cannot be given."
-        )
+    found = _no_volume(d, rows)
     for c in quantities.pooled(rows):
         if not c.defined:
             where = "" if c.image == quantities.POOLED else f" of {c.image}"
             why = f": {c.reason}" if c.reason else ""
             found.append(f"{d.title}: {c.name} ({c.region}){where} is undefined{why}.")
     return found
+
+
+def _no_volume(d: DefectResults, rows: Sequence[quantities.Comparison]) -> list[str]:
+    wanted = quantities.per_volume(d.defect)
+    if not rows or any(c.quantity == wanted for c in rows):
+        return []
+    if quantities.length_unit(d.quantities) == "px":
+        why = "the micrographs are uncalibrated, so every result is in pixels"
+    else:
+        why = "no foil thickness is given for every micrograph, and none is ever assumed"
+    return [f"{d.title}: no density per volume, because {why}."]

@@ -30,6 +30,8 @@ REGIONS = ("dev+test", "whole", "test", "dev")
 NAMES = {
     "dislocation_density_skeleton": "Dislocation density, line length",
     "dislocation_density_grid": "Dislocation density, grid intersections",
+    "projected_line_density": "Projected line density, line length",
+    "projected_line_density_grid": "Projected line density, grid intersections",
     "number_density": "Number density",
     "areal_density": "Areal density",
     "mean_diameter": "Mean diameter",
@@ -38,7 +40,7 @@ NAMES = {
 }
 # The first of each group that has a value makes the headline.
 _HEADLINES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "line": (("dislocation_density_skeleton", "dislocation_density_grid"),),
+    "line": (("dislocation_density_skeleton", "projected_line_density"),),
     "particle": (("number_density", "areal_density"), ("mean_diameter",)),
 }
 _KEYS = ["quantity", "region", "image"]
@@ -209,6 +211,11 @@ def length_unit(table: pd.DataFrame) -> str:
     if table.empty:
         return "nm"
     return "px" if table["unit"].astype(str).str.startswith("px").any() else "nm"
+
+
+def per_volume(defect: DefectType) -> str:
+    """Return the quantity per volume that a defect type has if scale and thickness are known."""
+    return _HEADLINES[defect.shape][0][0]
 
 
 def levels(rows: Sequence[Comparison]) -> list[float]:

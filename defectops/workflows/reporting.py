@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from importlib import resources
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 from defectops import settings
 from defectops.atomic import write_text
 from defectops.errors import IntegrityFault
+from defectops.measurement.panel import published_scores
 from defectops.reporting import maps, page, tables
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def gather(root: Path, defects: Sequence[DefectType]) -> page.Project:
         manifest=_table(root / "data" / "manifest.csv"),
         pixel_sizes_nm=pixel_sizes_nm,
         data_digest=data_digest(root / "data.dvc"),
-        paper=tables.paper_scores(paper_table1()),
+        paper=published_scores(),
         version=version("defectops"),
     )
 
@@ -88,13 +88,6 @@ def data_digest(path: Path) -> str:
         return ""
     outs = settings.load_yaml(path).get("outs") or [{}]
     return str(outs[0].get("md5", ""))
-
-
-def paper_table1() -> pd.DataFrame:
-    """Return Table 1 of Roberts et al. (2019), in percent, as carried in the package."""
-    source = resources.files("defectops.measurement") / "reference" / "table1_segmentation.csv"
-    with source.open(encoding="utf-8") as stream:
-        return pd.read_csv(stream, comment="#")
 
 
 def _results(
