@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 PYTHON_PATH := $(shell command -v $(PYTHON) 2>/dev/null)
-PYTHON_IS := $(shell $(PYTHON) -V 2>&1)
+PYTHON_IS := $(shell { $(PYTHON) -V; } 2>/dev/null)
 key = $(shell { cat $(1); echo "$(PYTHON_IS)"; } | cksum | cut -d ' ' -f 1)
 
 LOCKED := .venv/.locked-$(call key,requirements/lock.txt)
@@ -61,7 +61,7 @@ environment: $(PROJECT)
 fetched: | environment
 	@if [ ! -e data ] || [ -e $(FETCHING) ]; then \
 	  mkdir -p $(dir $(FETCHING)) && touch $(FETCHING) \
-	  && { dvc pull -q -r bundled data.dvc || { dvc config -q core.remote >/dev/null && dvc pull -q data.dvc; }; } \
+	  && { dvc pull -r bundled data.dvc || { test -n "$$(dvc config core.remote)" && dvc pull data.dvc; }; } \
 	  && rm $(FETCHING); \
 	fi
 

@@ -274,7 +274,8 @@ def test_ci_runs_the_commands_of_the_readme_and_the_tests_last():
     lines = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
     run = [line for line in lines if line.startswith("make ")]
     assert "set -euo pipefail" in lines
-    assert lines[-1] == "make test"
+    assert run == ["make repro", "make check", "make test"]
+    assert lines[-1] == run[-1]
     assert set(shell_commands((ROOT / "README.md").read_text("utf-8"))) <= set(run)
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
@@ -300,6 +301,8 @@ def test_nothing_names_a_machine_or_an_index():
     places = r"(?<![\w.])/(?:work|root|opt/wheels|opt/pypi)(?:/|\b)"
     hosts = r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|registry\.npmjs"
     pattern = re.compile(f"{places}|{hosts}")
+    assert pattern.search("cd /work/main")
+    assert not pattern.search("../shared/data, net/work/main, $HOME/work")
     files = tracked()
     assert "pyproject.toml" in files
     hits = {name: found[0] for name, text in files.items() if (found := pattern.search(text))}
