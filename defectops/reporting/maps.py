@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from defectops.measurement.agreement import (
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 Rgb = tuple[int, int, int]
 
 LEGEND: Mapping[str, tuple[str, Rgb]] = {
-    "TP": ("found (true positive)", TRUE_POSITIVE),
-    "TN": ("background (true negative)", TRUE_NEGATIVE),
-    "FP": ("too much (false positive)", FALSE_POSITIVE),
-    "FN": ("missed (false negative)", FALSE_NEGATIVE),
-    "ignored": ("ignored, counts nowhere", IGNORED),
+    "Found": ("true positive", TRUE_POSITIVE),
+    "Background": ("true negative", TRUE_NEGATIVE),
+    "Too much": ("false positive", FALSE_POSITIVE),
+    "Missed": ("false negative", FALSE_NEGATIVE),
+    "Ignored": ("counts nowhere", IGNORED),
 }
 MAX_IMAGES = 6
 _MAX_SIDE_PX = 1024
@@ -187,14 +188,16 @@ def draw_comparison(
 
 def _draw_bar(axes: Axes, bar: ScaleBar, height: int, width: int) -> None:
     left, bottom, thick = 0.03 * width, 0.95 * height, max(2.0, 0.008 * width)
-    axes.add_patch(Rectangle((left, bottom - thick), bar.length_px, thick, color="white"))
-    axes.text(left, bottom - 2 * thick, bar.text, color="white", va="bottom", fontweight="bold")
+    shown = Rectangle((left, bottom - thick), bar.length_px, thick, color="white", linewidth=0)
+    text = axes.text(left, bottom - 2 * thick, bar.text, color="white", va="bottom", weight="bold")
+    for artist in (axes.add_patch(shown), text):
+        artist.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
 
 
 def _handles() -> list[Patch]:
     return [
-        Patch(facecolor=_hex(rgb), edgecolor=figures.SOFT, label=text)
-        for text, rgb in LEGEND.values()
+        Patch(facecolor=_hex(rgb), edgecolor=figures.SOFT, label=word)
+        for word, (_, rgb) in LEGEND.items()
     ]
 
 

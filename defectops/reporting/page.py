@@ -148,7 +148,7 @@ def _context(project: Project) -> dict[str, Any]:
         "any_histogram": any(len(d.histogram) for d in project.defects),
         "metric_names": tables.SCORE_NAMES,
         "paper_note": tables.PAPER_NOTE,
-        "legend": [(k, text, rgb) for k, (text, rgb) in maps.LEGEND.items()],
+        "legend": [(word, meaning, rgb) for word, (meaning, rgb) in maps.LEGEND.items()],
         "sections": [_section(d, compared[d.key]) for d in project.defects],
     }
 
