@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from defectops.errors import IntegrityFault
 
 START = "0" * 64  # stands before the first line
 _RENAMED = {"from_version": "from", "to_version": "to"}  # `from` is a word of Python
+_RESTORE = "restore journal and champion file of one commit: `git checkout <commit> -- champions`"
+_KEEP_ONE = "keep one side: `git checkout --ours -- champions` (or --theirs)"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Entry:
         ``pass``, ``fail`` or ``inconclusive`` of the gate; ``rollback`` where no gate was asked.
     evidence_sha256 : str
         Digest of what the verdict rests on.
+    more : mapping of str to str
+        Further facts, written beside the others: ``to_sha256``, the digest of the new champion's
+        bundle (version numbers begin anew when a registry is lost).
     previous_sha256 : str
         Digest of the line before; 64 zeros for the first.
     sha256 : str
@@ -49,30 +54,35 @@ class Entry:
     reason: str
     verdict: str
     evidence_sha256: str
+    more: Mapping[str, str] = field(default_factory=dict)
     previous_sha256: str = START
     sha256: str = ""
 
     def after(self, previous: Entry | None) -> Entry:
         """Return this entry chained to the one before it."""
         before = START if previous is None else previous.sha256
-        chained = replace(self, previous_sha256=before, sha256="")
-        return replace(chained, sha256=chained.computed_sha256())
-
-    def computed_sha256(self) -> str:
-        """Return the digest that `sha256` must have."""
-        content = self.as_mapping()
-        del content["sha256"]
-        return sha256_of(content)
+        chained = replace(self, previous_sha256=before)
+        return replace(chained, sha256=_own_sha256(chained.as_mapping()))
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the fields under the names they have in the file."""
-        return {_RENAMED.get(key, key): value for key, value in asdict(self).items()}
+        row = {_RENAMED.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
+        return {**row.pop("more"), **row}
 
 
 def sha256_of(content: Mapping[str, Any]) -> str:
     """Return the digest of a mapping of plain values: its canonical JSON, keys sorted, ASCII."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def from_mapping(content: Mapping[str, Any]) -> Entry:
+    """Return the entry whose `Entry.as_mapping` this is; `KeyError` if a field is missing."""
+    rest = dict(content)
+    named = {
+        f.name: rest.pop(_RENAMED.get(f.name, f.name)) for f in fields(Entry) if f.name != "more"
+    }
+    return Entry(**named, more=rest)
 
 
 def append(path: Path, entry: Entry) -> Entry:
@@ -151,30 +161,26 @@ def read_and_verify(path: Path, head: str, length: int) -> list[Entry]:
     return entries
 
 
-_RESTORE = (
-    "restore journal and champion file of one commit with `git checkout <commit> -- champions`"
-)
-
-
 def _line(entry: Entry) -> str:
     return json.dumps(entry.as_mapping(), sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def _entry(path: Path, number: int, line: str) -> Entry:
     if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
-        raise _fault(path, number, f"an unresolved git merge; keep one side: {_KEEP_ONE}")
-    names = {new: old for old, new in _RENAMED.items()}
+        raise _fault(path, number, f"an unresolved git merge; {_KEEP_ONE}")
     try:
         content = json.loads(line)
-        entry = Entry(**{names.get(key, key): value for key, value in content.items()})
-    except (ValueError, TypeError, AttributeError) as error:
+        sound = content["sha256"] == _own_sha256(content)
+        entry = from_mapping(content)
+    except (ValueError, TypeError, KeyError) as error:
         raise _fault(path, number, f"not a journal line; {_RESTORE}") from error
-    if entry.computed_sha256() != entry.sha256:
+    if not sound:
         raise _fault(path, number, f"was edited; {_RESTORE}")
     return entry
 
 
-_KEEP_ONE = "`git checkout --ours -- champions` (or --theirs)"
+def _own_sha256(content: Mapping[str, Any]) -> str:
+    return sha256_of({key: value for key, value in content.items() if key != "sha256"})
 
 
 def _require_chain(path: Path, number: int, entry: Entry, before: list[Entry]) -> None:
@@ -186,7 +192,7 @@ def _require_chain(path: Path, number: int, entry: Entry, before: list[Entry]) -
         raise _fault(
             path,
             number,
-            f"a fork: two histories were joined by a git merge; keep one side: {_KEEP_ONE}",
+            f"a fork: two histories were joined by a git merge; {_KEEP_ONE}",
         )
     raise _fault(path, number, f"a line before it is missing; {_RESTORE}")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from defectops.errors import EnvironmentFault, InputRefused, IntegrityFault
+from defectops.experiments.locks import locked
 from defectops.experiments.mlflow_model import LOADER, write_mlflow_model
-from defectops.experiments.mlflow_store import database_of, locked, one_line_faults
+from defectops.experiments.mlflow_store import database_of, one_line_faults
 from defectops.experiments.mlflow_tracking import MlflowTracker, all_pages
 from defectops.experiments.registry import (
     BUNDLE,

@@ -9,7 +9,6 @@ it, so it is complete or absent.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import logging
 import os
@@ -23,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from defectops.atomic import replacing
 from defectops.errors import DefectopsError, EnvironmentFault, one_line
+from defectops.experiments.locks import locked
 
 LOCK = Path(".defectops/mlflow.lock")
 ARTIFACTS = "mlartifacts"
@@ -60,7 +60,7 @@ def open_client(uri: str, root: Path) -> Any:
             _relocate(database, artifact_location(root))
         elif urlsplit(uri).scheme in {"http", "https"}:
             _require_answer(uri)
-        with _quietly():
+        with quietly():
             module: Any = importlib.import_module("mlflow.tracking")
             return module.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -100,19 +100,6 @@ def artifact_location(root: Path) -> str:
     return (root.resolve() / ARTIFACTS).as_uri()
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock; it goes with the process, so a killed holder blocks nobody."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a")
-    except OSError as error:
-        raise EnvironmentFault(path, "E_IO", f"cannot lock here: {error.strerror}") from error
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 def make_database(database: Path, root: Path) -> None:
     """Make MLflow's SQLite database unless it is there; safe for any number of processes at once.
 
@@ -150,7 +137,7 @@ def _there(database: Path) -> bool:
 
 def _build(path: Path) -> None:
     """Run all of MLflow's migrations on an empty file (about a second)."""
-    with _quietly():
+    with quietly():
         module: Any = importlib.import_module("mlflow.store.db.utils")
         engine = module.create_sqlalchemy_engine(sqlite_uri(path))
         try:
@@ -202,7 +189,7 @@ def _require_answer(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Import and open MLflow without a word; what goes wrong reaches the user as an exception.
 
     MLflow uses SQLAlchemy in ways that newer versions deprecate, which no user can change.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -33,23 +34,22 @@ def test_no_journal_is_an_empty_one(tmp_path):
 
 def test_a_line_has_the_published_fields_and_a_digest_that_anybody_can_compute(journal):
     line = json.loads(journal.read_text().splitlines()[0])
-    assert sorted(line) == sorted(
-        [
-            "at",
-            "who",
-            "from",
-            "to",
-            "reason",
-            "verdict",
-            "evidence_sha256",
-            "previous_sha256",
-            "sha256",
-        ]
-    )
+    published = "at evidence_sha256 from previous_sha256 reason sha256 to verdict who"
+    assert sorted(line) == published.split()
     assert (line["from"], line["to"], line["previous_sha256"]) == (None, 1, "0" * 64)
     stated = line.pop("sha256")
     text = json.dumps(line, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest() == stated
+
+
+def test_further_facts_are_kept_and_protected(tmp_path):
+    path = tmp_path / "voids.journal.jsonl"
+    append(path, replace(entry(1), more={"to_sha256": "a" * 64}))
+    assert json.loads(path.read_text())["to_sha256"] == "a" * 64
+    assert read(path)[0].more == {"to_sha256": "a" * 64}
+    path.write_text(path.read_text().replace("a" * 64, "b" * 64))
+    with pytest.raises(IntegrityFault, match="was edited"):
+        read(path)
 
 
 def test_a_good_journal(journal):
