@@ -23,7 +23,7 @@ class Noun(NamedTuple):
 # Adding a command is one line here and a module with `app = typer.Typer(...)`.
 NOUNS = {
     "config": Noun("defectops.cli.config", "Check params.yaml or a study file."),
-    "data": Noun("defectops.cli.data", "Check micrographs, labels and manifests."),
+    "data": Noun("defectops.cli.data", "Import, check and describe micrographs and labels."),
 }
 
 

@@ -53,7 +53,8 @@ class ImportRequest:
     """What the user asks for; see ``defectops data import --help`` for each.
 
     Places (`images`, `labels`, `ignore`) are folders, files or patterns. `sides`, `specimens`,
-    `shapes` and `polarities` hold ``VALUE`` for all or ``NAME=VALUE`` for some.
+    `shapes` and `polarities` hold ``VALUE`` for all or ``NAME=VALUE`` for some. `thickness` is the
+    foil's and its standard uncertainty, nm.
     """
 
     images: tuple[str, ...] = ()
@@ -74,8 +75,7 @@ class ImportRequest:
     source: str = ""
     pixel_size_nm: float | None = None
     uncalibrated: bool = False
-    thickness_nm: float | None = None
-    thickness_sd_nm: float | None = None
+    thickness: tuple[float, float | None] | None = None
     shapes: tuple[str, ...] = ()
     polarities: tuple[str, ...] = ()
     into: Path | None = None
@@ -488,8 +488,8 @@ def _calibrated(row: ManifestRow, calibration: Calibration, request: ImportReque
     thickness: tuple[float | None, float | None]
     if row.thickness_nm is not None:
         thickness = (row.thickness_nm, row.thickness_sd_nm)
-    elif request.thickness_nm is not None:
-        thickness = (request.thickness_nm, request.thickness_sd_nm)
+    elif request.thickness is not None:
+        thickness = request.thickness
     else:
         thickness = (calibration.thickness_nm, calibration.thickness_sd_nm)
     return changed(
