@@ -18,7 +18,9 @@ def main(defect: str) -> None:
     kinds = register(params.get("defects") or {})
     if defect not in kinds:
         raise settings.unknown_key("params.yaml: defects", defect, list(kinds))
-    options = settings.read(params.get("prepare"), ConditioningOptions, "params.yaml: prepare")
+    section = params.get("prepare") or {}
+    merged = {**(section.get("default") or {}), **(section.get(defect) or {})}
+    options = settings.read(merged, ConditioningOptions, f"params.yaml: prepare.{defect}")
     prepare(Path(), kinds[defect], options)
 
 

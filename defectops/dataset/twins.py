@@ -7,6 +7,7 @@ equal values are found: a copy that was rescaled, filtered or saved as JPEG is n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +22,9 @@ GRID = 8
 """Anchors are taken on a grid of so many rows and columns: a shared part that holds none of them
 is missed, so parts larger than about an eighth of the smaller picture are found."""
 
+_MAX_TRIES = 500  # a pair: a lattice matches at many places, and few verifications decide
 _MIN_LEVELS = 6  # a segment with fewer grey levels (a hole, a clipped bar) says nothing
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it vanishes modulo 2^64
+_BASE = 0x9E3779B97F4A7C15  # odd, so that no power of it vanishes modulo 2^64
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,17 @@ def find_twins(planes: Mapping[str, Array]) -> list[Twin]:
                 anchors.setdefault(code, []).append((name, turn, top, left))
     wanted = np.fromiter(anchors, np.uint64, len(anchors))
     found: dict[tuple[str, str], Twin] = {}
+    tries: Counter[tuple[str, str]] = Counter()
     for one, plane in floats.items():
         codes = _codes(plane)
         for top, left in np.argwhere(np.isin(codes, wanted)).tolist():
             for other, turn, y, x in anchors[int(codes[top, left])]:
                 pair = (min(one, other), max(one, other))
+                if one == other or pair in found or tries[pair] >= _MAX_TRIES:
+                    continue
+                tries[pair] += 1
                 twin = Twin(one, other, turn, top - y, left - x)
-                if one != other and pair not in found and _fits(plane, floats[other], twin):
+                if np.array_equal(*shared(plane, floats[other], twin)):
                     found[pair] = twin
     return [found[pair] for pair in sorted(found)]
 
@@ -106,13 +112,21 @@ def _codes(plane: Array) -> Array:
     """Hash the segment that starts at each pixel; shape (H, W - SEGMENT_PX + 1)."""
     values = plane.view(np.uint32).astype(np.uint64)
     width = plane.shape[1] - SEGMENT_PX + 1
-    codes = np.zeros((plane.shape[0], max(0, width)), np.uint64)
     if width < 1:
-        return codes
-    with np.errstate(over="ignore"):
-        for k in range(SEGMENT_PX):
-            codes = codes * _BASE + values[:, k : k + width]
-    return codes
+        return np.zeros((plane.shape[0], 0), np.uint64)
+    # Halves are joined: 2, 4, 8, 16 pixels, then 16 + 8; arithmetic modulo 2^64.
+    sizes = {1: values}
+    for size in (2, 4, 8, 16):
+        sizes[size] = _join(sizes[size // 2], sizes[size // 2], size // 2, size // 2)
+    return _join(sizes[16], sizes[8], 16, 8)
+
+
+def _join(first: Array, second: Array, first_px: int, second_px: int) -> Array:
+    """Join the hashes of segments of some length with those of the segments right of them."""
+    weight = np.uint64(pow(_BASE, second_px, 2**64))
+    width = min(first.shape[1], second.shape[1] - first_px)
+    joined: Array = first[:, :width] * weight + second[:, first_px : first_px + width]
+    return joined
 
 
 def _anchors(plane: Array) -> Iterator[tuple[int, int, int]]:
@@ -125,8 +139,3 @@ def _anchors(plane: Array) -> Iterator[tuple[int, int, int]]:
             segment = np.ascontiguousarray(plane[top : top + 1, left : left + SEGMENT_PX])
             if len(np.unique(segment)) >= _MIN_LEVELS:
                 yield int(_codes(segment)[0, 0]), top, left
-
-
-def _fits(one: Array, other: Array, twin: Twin) -> bool:
-    a, b = shared(one, other, twin)
-    return bool(np.array_equal(a, b))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.comments import CommentedSeq
+
 from defectops.atomic import write_text
 from defectops.dataset.importing import chosen
 from defectops.dataset.splits import SplitOptions, check_options
@@ -88,7 +90,7 @@ def declare(
             for name in types:
                 section.setdefault(name, {})
     for name, settings in split.items():
-        data.setdefault("split", {})[name] = dict(settings)
+        data.setdefault("split", {})[name] = _laid_out(settings)
     write_text(params, dump_yaml(yaml, data))
 
 
@@ -135,7 +137,23 @@ def _declare_types(data: Any, types: Mapping[str, Mapping[str, str] | None], rep
             del kinds[name]
     for name, row in types.items():
         if name not in kinds:
-            kinds[name] = dict(row) if row else None
+            kinds[name] = dict(row or {})
+
+
+def _laid_out(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that are dumped with each rectangle on a line of its own."""
+    out = dict(settings)
+    if "rectangles" in out:
+        out["rectangles"] = {
+            side: [_on_one_line(row) for row in rows] for side, rows in out["rectangles"].items()
+        }
+    return out
+
+
+def _on_one_line(values: Sequence[float]) -> CommentedSeq:
+    row = CommentedSeq(values)
+    row.fa.set_flow_style()
+    return row
 
 
 def _new_type(name: str, given: Mapping[str, str], free_colours: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +21,10 @@ from defectops.dataset.splits import (
 from defectops.dataset.twins import Twin, find_twins, shared
 from defectops.defects import register
 from defectops.imaging.reading import read_micrograph
-from defectops.micrograph import Array
 from defectops.settings import load_yaml, read, unknown_key
+
+if TYPE_CHECKING:
+    from defectops.micrograph import Array
 
 
 @dataclass(frozen=True)
