@@ -135,15 +135,9 @@ def read_label_values(path: Path, *, max_pixels: int = MAX_PIXELS) -> Array:
     LabelRefused
     """
     raster = _label_raster(path, max_pixels)
-    if raster.pixels.ndim == 2 and raster.colours in ("grey", "palette"):
+    # White-is-zero is about display: ImageJ and tifffile store marks as non-zero in it, too.
+    if raster.pixels.ndim == 2 and raster.colours in ("grey", "palette", "white-is-zero"):
         values = raster.pixels
-    elif raster.colours == "white-is-zero":
-        raise LabelRefused(
-            path.name,
-            "E_LABEL_VALUES",
-            "label stored white-is-zero: whether 0 or the other value is the defect is not "
-            "certain; save the mask as black-is-zero",
-        )
     else:
         values = _equal_channels(path.name, raster, LabelRefused, "E_LABEL_CHANNELS")
     if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -43,6 +43,8 @@ def tiff_evidence(tiff: TiffDirectories, page: int, description: str) -> Evidenc
         evidence = _ome(tiff.name, description)
         unit = unit or _NONE
     unit = unit or _INCH
+    if evidence.doubts:  # the file's own program gives no usable size: the tags cannot mend it
+        return evidence
     if X_RESOLUTION not in tiff.pages[page]:
         return evidence
     if unit in _NM_IN:
