@@ -5,24 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from defectops import settings
 from defectops.cli.rim import guarded
 from defectops.dataset.splits import SplitOptions
-from defectops.defects import register
+from defectops.workflows.parameters import load_parameters
 from defectops.workflows.splitting import split
 
 
 def main(defect: str) -> None:
     """Run the stage in the project's folder, for one of the defects of ``params.yaml``."""
-    params = settings.load_yaml(settings.PARAMS)
-    kinds = register(params.get("defects") or {})
-    if defect not in kinds:
-        raise settings.unknown_key("params.yaml: defects", defect, list(kinds))
-    section = params.get("split") or {}
-    merged = {**(section.get("default") or {}), **(section.get(defect) or {})}
-    split(
-        Path(), kinds[defect], settings.read(merged, SplitOptions, f"params.yaml: split.{defect}")
-    )
+    root = Path()
+    parameters = load_parameters(root)
+    kind = parameters.defect(defect)
+    split(root, kind, parameters.options("split", defect, SplitOptions))
 
 
 if __name__ == "__main__":

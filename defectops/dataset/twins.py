@@ -61,11 +61,7 @@ def find_twins(planes: Mapping[str, Array]) -> list[Twin]:
         Sorted by name; of several ways to fit, the first in order of turns.
     """
     floats = {name: np.ascontiguousarray(p, np.float32) for name, p in sorted(planes.items())}
-    anchors: dict[int, list[tuple[str, int, int, int]]] = {}
-    for name, plane in floats.items():
-        for turn in range(8):
-            for code, top, left in _anchors(turned(plane, turn)):
-                anchors.setdefault(code, []).append((name, turn, top, left))
+    anchors = _anchor_table(floats)
     wanted = np.fromiter(anchors, np.uint64, len(anchors))
     found: dict[tuple[str, str], Twin] = {}
     tries: Counter[tuple[str, str]] = Counter()
@@ -106,6 +102,16 @@ def shared(one: Array, other: Array, twin: Twin) -> tuple[Array, Array]:
         one[top:bottom, left:right],
         second[top - twin.top : bottom - twin.top, left - twin.left : right - twin.left],
     )
+
+
+def _anchor_table(planes: Mapping[str, Array]) -> dict[int, list[tuple[str, int, int, int]]]:
+    """Return, by hash, all anchors: picture, turn, row and column in the turned picture."""
+    anchors: dict[int, list[tuple[str, int, int, int]]] = {}
+    for name, plane in planes.items():
+        for turn in range(8):
+            for code, top, left in _anchors(turned(plane, turn)):
+                anchors.setdefault(code, []).append((name, turn, top, left))
+    return anchors
 
 
 def _codes(plane: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,22 @@ from defectops.dataset.importing import chosen
 from defectops.dataset.splits import SplitOptions, check_options
 from defectops.defects import BUILT_IN, DefectType, register
 from defectops.errors import SettingsRefused
-from defectops.settings import dump_yaml, edit_yaml, load_yaml, read
+from defectops.settings import PARAMS, dump_yaml, edit_yaml, read
+from defectops.workflows.parameters import load_parameters
 
 # Told apart by readers with colour-blindness too; given to new types in turn.
 _COLOURS = ("#40e0d0", "#f4a259", "#9b5de5", "#577590", "#b5179e", "#606c38")
 
 
 def describe_types(
-    params: Path, names: Sequence[str], shapes: Sequence[str], polarities: Sequence[str]
+    root: Path, names: Sequence[str], shapes: Sequence[str], polarities: Sequence[str]
 ) -> dict[str, dict[str, str] | None]:
     """Work out the rows of section ``defects`` for some types.
 
     Parameters
     ----------
-    params : Path
-        ``params.yaml``; read, not written.
+    root : Path
+        The project's folder; its ``params.yaml`` is read, not written.
     names : sequence of str
         Keys of the types.
     shapes, polarities : sequence of str
@@ -43,8 +44,9 @@ def describe_types(
     SettingsRefused
         A new type without shape or polarity, or one that is known to be of another kind.
     """
-    current = load_yaml(params).get("defects") or {}
-    known = {**BUILT_IN, **register(current)}
+    parameters = load_parameters(root)
+    current = parameters.values.get("defects") or {}
+    known = {**BUILT_IN, **parameters.defects}
     shape_of, polarity_of = (
         chosen("--shape", shapes, names),
         chosen("--polarity", polarities, names),
@@ -63,7 +65,7 @@ def describe_types(
 
 
 def declare(
-    params: Path,
+    root: Path,
     types: Mapping[str, Mapping[str, str] | None],
     split: Mapping[str, Mapping[str, Any]],
     replace: bool,
@@ -75,20 +77,20 @@ def declare(
 
     Parameters
     ----------
-    params : Path
+    root : Path
+        The project's folder.
     types : mapping
         From `describe_types`.
     split : mapping of str to mapping
         Type to what ``split.<type>`` shall say; a type that is absent keeps what it has.
     replace : bool
-        Whether all other types go from section ``defects``.
+        Whether all other types go, from ``defects`` and from every section.
     """
+    params = root / PARAMS
     yaml, data = edit_yaml(params)
-    _declare_types(data, types, replace)
-    for section in data.values():
-        if isinstance(section, dict) and "default" in section:
-            for name in types:
-                section.setdefault(name, {})
+    if replace:
+        _forget_types(data, types)
+    _add_types(data, types)
     for name, settings in split.items():
         data.setdefault("split", {})[name] = _laid_out(settings)
     write_text(params, dump_yaml(yaml, data))
@@ -121,23 +123,26 @@ def split_settings(
     return {"scheme": "manifest"} if sides and "auto" not in sides else None
 
 
-def effective_scheme(params: Path, defect: str) -> str:
-    """Return the split scheme that ``params.yaml`` gives a type."""
-    section = load_yaml(params).get("split") or {}
-    merged = {**(section.get("default") or {}), **(section.get(defect) or {})}
-    return str(read(merged, SplitOptions, f"params.yaml: split.{defect}").scheme)
+def _forget_types(data: Any, kept: Iterable[str]) -> None:
+    """Take all other types out of ``defects`` and out of each stage's section."""
+    for gone in [n for n in data.get("defects") or {} if n not in kept]:
+        del data["defects"][gone]
+        for section in _sections(data):
+            section.pop(gone, None)
 
 
-def _declare_types(data: Any, types: Mapping[str, Mapping[str, str] | None], replace: bool) -> None:
+def _add_types(data: Any, types: Mapping[str, Mapping[str, str] | None]) -> None:
     if not isinstance(data.get("defects"), dict):
         data["defects"] = {}
-    kinds = data["defects"]
-    if replace:
-        for name in [n for n in kinds if n not in types]:
-            del kinds[name]
     for name, row in types.items():
-        if name not in kinds:
-            kinds[name] = dict(row or {})
+        data["defects"].setdefault(name, dict(row or {}))
+        for section in _sections(data):
+            section.setdefault(name, {})
+
+
+def _sections(data: Any) -> list[Any]:
+    """Return the sections of stages that hold entries by type."""
+    return [s for s in data.values() if isinstance(s, dict) and "default" in s]
 
 
 def _laid_out(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from defectops.dataset.manifest import (
     same_name_key,
     write_manifest,
 )
-from defectops.dataset.splits import PAPER_SHAPE, Fractions
+from defectops.dataset.splits import PAPER_SHAPE, Fractions, SplitOptions
 from defectops.defects import DefectType
 from defectops.errors import Conflict, LabelRefused, ManifestRefused
 from defectops.imaging.archives import is_archive, unpack
@@ -40,6 +40,7 @@ from defectops.imaging.reading import (
     read_micrograph,
 )
 from defectops.workflows import declaring, versioning
+from defectops.workflows.parameters import load_parameters
 from defectops.workflows.preparing import digest_of, read_mask
 
 if TYPE_CHECKING:
@@ -130,24 +131,24 @@ class _Stage:
     digests: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def note(self, text: str, name: str = "") -> None:
-        self.notes.setdefault(text, []).extend([name] if name else [])
+    def note(self, text: str, *names: str) -> None:
+        self.notes.setdefault(text, []).extend(names)
 
 
 @dataclass(frozen=True)
 class _Plan:
     """What the import will write into ``params.yaml``; nothing for a folder elsewhere."""
 
-    params: Path | None
+    root: Path
     types: Mapping[str, Mapping[str, str] | None]
 
     @classmethod
     def of(cls, root: Path, request: ImportRequest, defects: Sequence[str]) -> _Plan:
         if request.into is not None:
-            return cls(None, {})
-        params = root / "params.yaml"
-        types = declaring.describe_types(params, defects, request.shapes, request.polarities)
-        return cls(params, types)
+            return cls(root, {})
+        return cls(
+            root, declaring.describe_types(root, defects, request.shapes, request.polarities)
+        )
 
     def split(
         self, rows: Sequence[ManifestRow], request: ImportRequest
@@ -163,21 +164,22 @@ class _Plan:
         self, rows: Sequence[ManifestRow], split: Mapping[str, Any], stage: _Stage
     ) -> None:
         """Warn early if the split stage will refuse these images."""
-        for defect in (t for t in self.types if t not in split):
-            if self.params is None or declaring.effective_scheme(self.params, defect) != "paper":
-                continue
-            for row in rows:
-                if row.side == "auto" and stage.shapes[row.image] != PAPER_SHAPE:
-                    stage.note(
-                        f"split.{defect}.scheme 'paper' is for 2048 x 2048 only; give sides "
-                        "(--side, --split-file), rectangles (--rectangle), or another scheme in "
-                        "params.yaml",
-                        row.image,
-                    )
+        silent = [t for t in self.types if t not in split]
+        odd = [r.image for r in rows if r.side == "auto" and stage.shapes[r.image] != PAPER_SHAPE]
+        if not silent or not odd:
+            return
+        parameters = load_parameters(self.root)
+        for defect in silent:
+            if parameters.options("split", defect, SplitOptions).scheme == "paper":
+                stage.note(
+                    f"split.{defect}.scheme is 'paper', for 2048 x 2048 only; give sides (--side, "
+                    "--split-file), rectangles (--rectangle), or a scheme in params.yaml",
+                    *odd,
+                )
 
     def declare(self, split: Mapping[str, Mapping[str, Any]], request: ImportRequest) -> None:
-        if self.params is not None:
-            declaring.declare(self.params, self.types, split, request.replace)
+        if request.into is None:
+            declaring.declare(self.root, self.types, split, request.replace)
 
 
 def import_data(root: Path, request: ImportRequest) -> ImportReport:

@@ -19,9 +19,8 @@ from defectops.dataset.splits import (
     audit,
 )
 from defectops.dataset.twins import Twin, find_twins, shared
-from defectops.defects import register
 from defectops.imaging.reading import read_micrograph
-from defectops.settings import load_yaml, read, unknown_key
+from defectops.workflows.parameters import load_parameters
 
 if TYPE_CHECKING:
     from defectops.micrograph import Array
@@ -63,25 +62,23 @@ def leak_check(root: Path, defects: tuple[str, ...] = ()) -> list[Checked]:
     InputRefused
         Settings, manifest or images cannot be used.
     """
-    params = load_yaml(root / "params.yaml")
-    known = list(register(params.get("defects") or {}))
-    for defect in defects:
-        if defect not in known:
-            raise unknown_key("params.yaml: defects", defect, known)
+    parameters = load_parameters(root)
+    kinds = [parameters.defect(d).key for d in defects or parameters.defects]
     data = root / "data"
     rows = read_manifest(data / "manifest.csv", data)
     check_files(data / "manifest.csv", rows, data)
     planes = {r.image: _pixels(data, r) for r in rows}
     twins = find_twins(planes)
-    section = params.get("split") or {}
-    checked = []
-    for defect in defects or known:
-        merged = {**(section.get("default") or {}), **(section.get(defect) or {})}
-        options = read(merged, SplitOptions, f"params.yaml: split.{defect}")
-        checked.append(
-            _check(defect, [r for r in rows if defect in r.labels], planes, twins, options)
+    return [
+        _check(
+            kind,
+            [r for r in rows if kind in r.labels],
+            planes,
+            twins,
+            parameters.options("split", kind, SplitOptions),
         )
-    return checked
+        for kind in kinds
+    ]
 
 
 def _pixels(data: Path, row: ManifestRow) -> Array:
