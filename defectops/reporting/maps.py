@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,20 +127,21 @@ def image_panels(
     Parameters
     ----------
     folder : Path
-        Holds ``<stem>_<side>.png`` and ``<stem>_<side>_micrograph.png``; a pair that is not
-        there is left out.
+        Holds ``<stem>_<side>.png`` and ``<stem>_<side>_micrograph.png``, further fields of the
+        same image and side as ``<stem>_<side>_2.png`` ...; a map that is not there is left out.
     evaluation : DataFrame
-        Columns ``image, side, precision, recall, iou``.
+        Columns ``image, side, precision, recall, iou``, in the order in which it was written.
     pixel_sizes_nm : mapping of str to float or None
         By image; None or absent is uncalibrated.
     """
+    stems = _map_stems(evaluation)
     found = []
     for image in chosen_images(evaluation):
-        rows = evaluation[evaluation["image"] == image]
+        rows = evaluation.assign(stem=stems)[evaluation["image"] == image]
         panels = [
-            _panel(folder, image, row, pixel_sizes_nm.get(image))
-            for row in sorted(rows.to_dict("records"), key=lambda r: str(r["side"]))
-            if _pair(folder, image, str(row["side"]))[1].is_file()
+            _panel(folder / str(row["stem"]), row, pixel_sizes_nm.get(image))
+            for row in rows.sort_values("side", kind="stable").to_dict("records")
+            if (folder / f"{row['stem']}.png").is_file()
         ]
         if panels:
             found.append(ImagePanels(image, tuple(panels)))
@@ -205,18 +207,23 @@ def _hex(rgb: Rgb) -> str:
     return "#" + bytes(rgb).hex()
 
 
-def _pair(folder: Path, image: str, side: str) -> tuple[Path, Path]:
-    stem = Path(image).stem
-    return folder / f"{stem}_{side}_micrograph.png", folder / f"{stem}_{side}.png"
+def _map_stems(evaluation: pd.DataFrame) -> list[str]:
+    """Return how the maps of each row are called: fields of one image and side are numbered."""
+    stems, seen = [], Counter[str]()
+    for image, side in zip(evaluation.get("image", ()), evaluation.get("side", ()), strict=True):
+        stem = f"{Path(str(image)).stem}_{side}"
+        seen[stem] += 1
+        stems.append(stem if seen[stem] == 1 else f"{stem}_{seen[stem]}")
+    return stems
 
 
-def _panel(folder: Path, image: str, row: Mapping[Any, Any], pixel_size_nm: float | None) -> Panel:
-    side = str(row["side"])
-    micrograph, comparison = _pair(folder, image, side)
+def _panel(path: Path, row: Mapping[Any, Any], pixel_size_nm: float | None) -> Panel:
+    comparison = path.with_name(f"{path.name}.png")
+    micrograph = path.with_name(f"{path.name}_micrograph.png")
     with Image.open(comparison) as picture:
         width, height = picture.size
     return Panel(
-        side=side,
+        side=str(row["side"]),
         width_px=width,
         height_px=height,
         micrograph=_jpeg_uri(micrograph) if micrograph.is_file() else "",

@@ -18,6 +18,11 @@ from defectops.reporting.numbers import UNDEFINED, Scale, number, percent
 if TYPE_CHECKING:
     from defectops.defects import DefectType
 
+_WITHHELD = {
+    "fail": "floors or margins missed",
+    "inconclusive": "the gate did not decide",
+    "pass": "it passed, but was held back (promotion.on_repro, or an experiment)",
+}
 SIDE_ORDER = ("train", "dev", "test", "gate")
 
 
@@ -34,6 +39,9 @@ class DefectResults:
         As in ``results/``.
     champion : mapping
         ``champions/<defect>.json``.
+    run, promotion : mapping
+        ``results/runs/<defect>.json`` and ``results/promotion/<defect>.json`` of the model that
+        was trained last.
     split : mapping
         ``split/<defect>/split.json``.
     panels : sequence of ImagePanels
@@ -47,6 +55,8 @@ class DefectResults:
     quantities: pd.DataFrame = field(default_factory=pd.DataFrame)
     histogram: pd.DataFrame = field(default_factory=pd.DataFrame)
     champion: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+    promotion: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
     panels: Sequence[maps.ImagePanels] = ()
 
@@ -65,7 +75,26 @@ class DefectResults:
         """Why there is no champion, if there is none."""
         if not self.training:
             return "no champion: no model was trained"
-        return "no champion: floors missed"
+        return f"no champion: {_WITHHELD.get(self._outcome, 'nothing was promoted')}{self._reason}"
+
+    @property
+    def not_promoted(self) -> str:
+        """Why the model trained last is not the champion; empty if it is, or if there is none."""
+        last, champion = self.run.get("sha256"), self.champion.get("sha256")
+        if not last or not champion or last == champion:
+            return ""
+        why = _WITHHELD.get(self._outcome, "nothing was promoted")
+        return f"{self.title}: the model trained last is not the champion: {why}{self._reason}."
+
+    @property
+    def _outcome(self) -> str:
+        return str(self.promotion.get("outcome", ""))
+
+    @property
+    def _reason(self) -> str:
+        findings = self.promotion.get("findings", [])
+        said = [str(f["message"]) for f in findings if f["outcome"] == self._outcome != "pass"]
+        return f" ({'; '.join(said)})" if said else ""
 
     def has_side(self, side: str) -> bool:
         """Whether an image was evaluated on a side."""
@@ -170,10 +199,10 @@ def _section(d: DefectResults, rows: Sequence[quantities.Comparison]) -> dict[st
         "panels": d.panels,
         "images_evaluated": 0 if d.evaluation.empty else d.evaluation["image"].nunique(),
         "pooled": quantities.printed(quantities.pooled(rows)),
-        "pooled_is_pooled": any(c.image == quantities.POOLED for c in rows),
         "single": quantities.printed(quantities.single(rows)),
         "model": _model(d),
         "no_champion": d.no_champion,
+        "not_promoted": d.not_promoted,
         "split": _split(d.split),
     }
 
@@ -201,22 +230,13 @@ def _model(d: DefectResults) -> dict[str, str] | None:
     if not d.champion.get("sha256"):
         return None
     c = d.champion
-    parameters = d.training.get("parameters")
     return {
         "name": str(c.get("model", d.defect.model_name)),
         "version": str(c.get("version", UNDEFINED)),
         "threshold": number(_float(c.get("threshold")), Scale(0, 3)),
-        "verdict": _verdict(c.get("verdict")),
+        "verdict": str(c.get("verdict", UNDEFINED)),
         "sha256": str(c.get("sha256", UNDEFINED)),
-        "parameters": UNDEFINED if parameters is None else f"{int(parameters):,}",
-        "dev_iou": percent(_float(d.training.get("dev_iou"))),
     }
-
-
-def _verdict(verdict: object) -> str:
-    if isinstance(verdict, Mapping):
-        verdict = verdict.get("verdict", verdict.get("result", UNDEFINED))
-    return UNDEFINED if verdict is None else str(verdict)
 
 
 def _float(value: object) -> float | None:

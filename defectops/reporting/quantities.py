@@ -160,11 +160,14 @@ def comparisons(table: pd.DataFrame) -> list[Comparison]:
     -------
     list of Comparison
         Ordered by quantity (as in `NAMES`, unknown ones last), pooled before single images,
-        region as in `REGIONS`.
+        region as in `REGIONS`. Without a test side dev+test repeats dev, and is left out.
     """
     if table.empty:
         return []
     text = table.assign(image=table["image"].astype(str), region=table["region"].astype(str))
+    regions = set(text["region"])
+    if "dev" in regions and "test" not in regions:
+        text = text[text["region"] != "dev+test"]
     found = [
         Comparison(str(q), str(r), str(i), str(rows["unit"].iloc[0]), _by_source(rows))
         for (q, r, i), rows in text.groupby(_KEYS, sort=True)
@@ -173,25 +176,29 @@ def comparisons(table: pd.DataFrame) -> list[Comparison]:
 
 
 def headlines(rows: Sequence[Comparison], defect: DefectType) -> list[Comparison]:
-    """Return the main quantities of a defect type, each from the largest region that has it."""
-    first = _most_inclusive(rows)
+    """Return the main quantities of a defect type, each from the region that compares most.
+
+    A comparison of label and prediction goes before a prediction alone, all images together
+    before one image, dev+test before its parts.
+    """
     found = []
     for group in _HEADLINES[defect.shape]:
-        named = [first[q] for q in group if q in first]
+        named = [c for q in group for c in rows if c.quantity == q]
         if named:
-            found.append(next((c for c in named if c.defined), named[0]))
+            found.append(min(named, key=lambda c: (not c.defined, c.error is None, _order(c))))
     return found
 
 
 def pooled(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons over all images; those of single images if none was pooled."""
-    return [c for c in rows if c.image == POOLED] or list(rows)
+    """Return one comparison a quantity and region: over all images, or of each where none was."""
+    together = {(c.quantity, c.region) for c in rows if c.image == POOLED}
+    return [c for c in rows if c.image == POOLED or (c.quantity, c.region) not in together]
 
 
 def single(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons image by image; empty if there is nothing beyond `pooled`."""
-    alone = [c for c in rows if c.image != POOLED]
-    return alone if len(alone) < len(rows) else []
+    """Return the comparisons image by image that `pooled` leaves out."""
+    shown = pooled(rows)
+    return [c for c in rows if c not in shown]
 
 
 def printed(rows: Iterable[Comparison]) -> list[QuantityGroup]:
@@ -255,14 +262,6 @@ def _order(c: Comparison) -> tuple[int, str, bool, str, int]:
     rank = known.index(c.quantity) if c.quantity in known else len(known)
     region = REGIONS.index(c.region) if c.region in REGIONS else len(REGIONS)
     return rank, c.quantity, c.image != POOLED, c.image, region
-
-
-def _most_inclusive(rows: Sequence[Comparison]) -> dict[str, Comparison]:
-    found: dict[str, Comparison] = {}
-    for c in rows:  # already in order of preference
-        if c.quantity not in found or (c.defined and not found[c.quantity].defined):
-            found[c.quantity] = c
-    return found
 
 
 def _group(name: str, unit: str, members: Sequence[Comparison]) -> QuantityGroup:

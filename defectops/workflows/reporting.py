@@ -103,6 +103,8 @@ def _results(
         quantities=_table(results / "quantities" / f"{key}.csv"),
         histogram=_table(results / "histograms" / f"{key}.csv"),
         champion=_mapping(root / "champions" / f"{key}.json"),
+        run=_mapping(results / "runs" / f"{key}.json"),
+        promotion=_mapping(results / "promotion" / f"{key}.json"),
         split=_mapping(root / "split" / key / "split.json"),
         panels=maps.image_panels(results / "maps" / key, evaluation, pixel_sizes_nm),
     )

@@ -75,6 +75,16 @@ def test_sides_are_joined_dev_above_test(tmp_path):
     assert [p.side for p in image.panels] == ["dev", "test"]
 
 
+def test_further_fields_of_one_image_and_side_are_numbered(tmp_path):
+    stored(tmp_path, "a", (20, 30))
+    stored(tmp_path, "a", (20, 44), "dev_2")
+    (image,) = maps.image_panels(tmp_path, pd.concat([rows(a=0.1), rows(a=0.2)]), {})
+    assert [(p.width_px, p.scores[:10]) for p in image.panels] == [
+        (30, "IoU 10.0 %"),
+        (44, "IoU 20.0 %"),
+    ]
+
+
 def test_missing_files_are_left_out(tmp_path):
     assert maps.image_panels(tmp_path, rows(a=0.5), {}) == []
     assert maps.image_panels(tmp_path, pd.DataFrame(), {}) == []

@@ -81,15 +81,33 @@ def test_rows_of_one_quantity_share_a_power_of_ten():
 
 def test_pooled_comes_first_and_alone():
     rows = quantities.comparisons(
-        table(row("label", 1.0, image="a.png"), row("label", 2.0), row("label", 3.0, region="dev"))
+        table(row("label", 1.0, image="a.png"), row("label", 2.0), row("label", 3.0, region="test"))
     )
     assert [(c.image, c.region) for c in rows] == [
         ("pooled", "dev+test"),
-        ("pooled", "dev"),
+        ("pooled", "test"),
         ("a.png", "dev+test"),
     ]
     assert [c.image for c in quantities.pooled(rows)] == ["pooled", "pooled"]
     assert [c.image for c in quantities.single(rows)] == ["a.png"]
+
+
+def test_whole_pooled_does_not_hide_the_only_dev_image():
+    rows = quantities.comparisons(
+        table(
+            row("prediction", 9.0, region="whole"),
+            row("prediction", 7.0, region="whole", image="a.png"),
+            row("label", 2.0, region="dev", image="a.png"),
+            row("prediction", 3.0, region="dev", image="a.png"),
+            row("label", 2.0, image="a.png"),
+            row("prediction", 3.0, image="a.png"),
+        )
+    )
+    (headline,) = quantities.headlines(rows, VOIDS)
+    assert (headline.region, headline.image, headline.error) == ("dev", "a.png", 0.5)
+    shown = [(c.region, c.image) for c in quantities.pooled(rows)]
+    assert shown == [("whole", "pooled"), ("dev", "a.png")]
+    assert [(c.region, c.image) for c in quantities.single(rows)] == [("whole", "a.png")]
 
 
 def test_without_pooled_rows_the_images_stand_once():
@@ -102,7 +120,7 @@ def test_headline_is_density_and_diameter_of_the_largest_region():
     rows = quantities.comparisons(
         table(
             row("label", 1.0, "areal_density"),
-            row("label", 2.0, "number_density", region="dev"),
+            row("label", 2.0, "number_density", region="test"),
             row("label", 3.0, "number_density"),
             row("label", 4.0, "mean_diameter", unit="nm"),
             row("label", 5.0, "dislocation_density_skeleton"),

@@ -77,7 +77,7 @@ class Project:
             f"results/curves/{defect}.csv",
             {"epoch": epochs, "train_iou": 0.62 * rise, "dev_iou": dev, "loss": 1 - rise},
         )
-        numbers = {"dev_iou": float(dev.max()), "threshold": 0.5, "parameters": 349342}
+        numbers = {"dev_iou": float(dev.max()), "threshold": 0.5, "weights": 349342}
         self.write(f"results/train/{defect}.json", json.dumps(numbers))
         pixels = {"train": 6291456, "dev": 1048576, "test": 1048576 * ("test" in self.sides)}
         record = {
@@ -101,6 +101,12 @@ class Project:
             },
         }
         self.write(f"split/{defect}/split.json", json.dumps(record))
+
+    def judged(self, defect, outcome, message):
+        finding = {"rule": "floor", "outcome": outcome, "message": message}
+        found = {"outcome": outcome, "findings": [finding], "moved": False}
+        self.write(f"results/promotion/{defect}.json", json.dumps(found))
+        self.write(f"results/runs/{defect}.json", json.dumps({"sha256": "ef" * 32}))
 
     def promoted(self, defect):
         champion = {
@@ -162,7 +168,7 @@ class Project:
         rows = []
         for quantity, unit, value in wanted:
             for image in (*IMAGES[defect], "pooled"):
-                for region in (*self.sides, *(["dev+test"] if "test" in self.sides else [])):
+                for region in (*self.sides, "dev+test"):
                     for source in ("label", "prediction", *(["truth"] if truth else [])):
                         rows += self._quantity(image, region, source, quantity, value, unit)
         self.table(f"results/quantities/{defect}.csv", rows)
@@ -334,13 +340,26 @@ def test_project_where_nothing_was_run(tmp_path):
 
 def test_no_champion_because_floors_were_missed(tmp_path):
     project = Project(tmp_path, defects=("voids", "precipitates")).all()
-    (tmp_path / "champions" / "voids.json").unlink()
+    nobody = dict.fromkeys(("version", "run_id", "sha256", "threshold")) | {"verdict": "none"}
+    project.write("champions/voids.json", json.dumps(nobody))
+    project.judged("voids", "fail", "iou 0.12 is below the floor 0.2")
     for folder in ("evaluation", "quantities", "histograms"):
         (tmp_path / "results" / folder / "voids.csv").unlink()
     page = check(project.report())
-    assert "Voids: no champion: floors missed; nothing was segmented" in page.words
+    why = "no champion: floors or margins missed (iou 0.12 is below the floor 0.2)"
+    assert f"Voids: {why}; nothing was segmented" in page.words
+    assert f"Voids {why}" in page.words
     assert "Voids not measured; see why" in page.words
     assert "No maps: nothing was segmented for this defect type." in page.words
+
+
+def test_champion_that_was_not_trained_last_is_said(tmp_path):
+    project = Project(tmp_path).all()
+    project.judged("voids", "inconclusive", "iou is undefined")
+    said = "the model trained last is not the champion: the gate did not decide (iou is undefined)."
+    assert said in check(project.report()).words
+    project.write("results/runs/voids.json", json.dumps({"sha256": "ab" * 32}))
+    assert "trained last is not" not in check(project.report()).words
 
 
 def test_no_test_set(tmp_path):
@@ -351,6 +370,8 @@ def test_no_test_set(tmp_path):
     assert "Voids: no test set." in page.words
     assert "Development side, apart" in page.words
     assert "Table 1. Test images" not in page.words
+    assert "dev, all images" in page.words
+    assert "dev+test" not in page.words
 
 
 def test_uncalibrated_real_micrographs(tmp_path):
