@@ -405,7 +405,7 @@ def _advance(
     tensors = _tensors(network, optimiser)
     after = replace(now, tensors=tensors, epoch=now.epoch + 1)
     if point.iou > now.best_iou:
-        tensors |= {f"best/{n}": t for n, t in _under(tensors, "network/").items()}
+        tensors |= {f"best/{n}": t.clone() for n, t in _under(tensors, "network/").items()}
         return replace(
             after,
             best_epoch=now.epoch,
