@@ -191,14 +191,14 @@ def headlines(rows: Sequence[Comparison], defect: DefectType) -> list[Comparison
 
 def pooled(rows: Sequence[Comparison]) -> list[Comparison]:
     """Return one comparison a quantity and region: over all images, or of each where none was."""
-    together = {(c.quantity, c.region) for c in rows if c.image == POOLED}
+    together = _together(rows)
     return [c for c in rows if c.image == POOLED or (c.quantity, c.region) not in together]
 
 
 def single(rows: Sequence[Comparison]) -> list[Comparison]:
     """Return the comparisons image by image that `pooled` leaves out."""
-    shown = pooled(rows)
-    return [c for c in rows if c not in shown]
+    together = _together(rows)
+    return [c for c in rows if c.image != POOLED and (c.quantity, c.region) in together]
 
 
 def printed(rows: Iterable[Comparison]) -> list[QuantityGroup]:
@@ -262,6 +262,10 @@ def _order(c: Comparison) -> tuple[int, str, bool, str, int]:
     rank = known.index(c.quantity) if c.quantity in known else len(known)
     region = REGIONS.index(c.region) if c.region in REGIONS else len(REGIONS)
     return rank, c.quantity, c.image != POOLED, c.image, region
+
+
+def _together(rows: Sequence[Comparison]) -> set[tuple[str, str]]:
+    return {(c.quantity, c.region) for c in rows if c.image == POOLED}
 
 
 def _group(name: str, unit: str, members: Sequence[Comparison]) -> QuantityGroup:
