@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 # Half-width of the moving average that takes the stair steps out of a digital line. Chosen by
 # `tests/measurement/test_lines.py`: straight lines at any angle within 1 %, circles of radius 20 px
 # within 1.5 %.
-_SMOOTHING_PX = 4
+_SMOOTHING_PX = 3
 # Junctions closer than this along a line are one crossing: thinning tears an X into two Ts.
 _CROSSING_PX = 20.0
 # How far along a line its direction at a crossing is taken, and how far two ends may deviate from

@@ -1,0 +1,146 @@
+"""Lengths, crossings and segments of lines drawn with known ones."""
+
+import numpy as np
+import pytest
+
+from defectops.measurement.lines import (
+    grid_crossings,
+    grid_positions,
+    join_paths,
+    line_table,
+    steps,
+    trace,
+)
+from defectops.measurement.objects import thin_lines
+
+
+def cut(mask, ignore=None):
+    lines = trace(thin_lines(mask))
+    return steps(lines, join_paths(lines), ignore)
+
+
+def picture(text):
+    return np.array([[c == "#" for c in row] for row in text.split()])
+
+
+def pixel_steps(centre):
+    """Naive length: sum of steps of 1 and sqrt 2."""
+    lines = trace(centre)
+    rows, columns = np.divmod(lines.pixels[lines.node], lines.shape[1])
+    same = lines.path[1:] == lines.path[:-1]
+    return np.hypot(np.diff(rows), np.diff(columns))[same].sum()
+
+
+@pytest.mark.parametrize("angle", [*range(0, 180, 9), 22.5, 26.57, 45.5])
+def test_straight_lines_at_any_angle_are_within_a_percent(draw, angle):
+    mask, true = draw.through((211, 260), angle + 0.13, np.array([105.2, 129.7]))
+    assert cut(mask).length_px.sum() == pytest.approx(true, rel=0.006)
+
+
+def test_pixel_steps_read_five_percent_long_where_ours_is_unbiased(draw):
+    ours, naive = [], []
+    for angle in np.arange(0.7, 180, 4.0):
+        mask, true = draw.through((160, 181), angle, np.array([80.2, 90.7]))
+        ours.append(cut(mask).length_px.sum() / true - 1)
+        naive.append(pixel_steps(thin_lines(mask)) / true - 1)
+    assert abs(np.mean(ours)) < 0.002
+    assert np.mean(naive) == pytest.approx(8 / np.pi * (np.sqrt(2) - 1) - 1, abs=0.012)
+
+
+@pytest.mark.parametrize(("radius", "most"), [(20, 0.015), (40, 0.005), (70, 0.003)])
+def test_circles(radius, most):
+    rows, columns = np.indices((160, 170))
+    ring = np.abs(np.hypot(rows - 80.2, columns - 84.7) - radius) <= 1.5
+    found = cut(ring)
+    assert found.length_px.sum() == pytest.approx(2 * np.pi * radius, rel=most)
+    np.testing.assert_allclose(found.start[0], found.stop[-1])  # closed
+
+
+@pytest.mark.parametrize("angle", [20, 30, 45, 60, 90])
+def test_crossing_lines_keep_their_length_and_are_two(draw, angle):
+    one, first = draw.through((200, 230), 10.3, np.array([99.6, 115.2]))
+    other, second = draw.through((200, 230), 10.3 + angle, np.array([99.6, 115.2]))
+    lines = trace(thin_lines(one | other))
+    joined = join_paths(lines)
+    assert np.unique(joined.line).size == 2
+    found = steps(lines, joined).length_px.sum()
+    assert found == pytest.approx(first + second, rel=0.01)
+
+
+def test_paths_of_a_plus():
+    plus = picture("...#... ...#... ...#... ####### ...#... ...#... ...#...")
+    lines = trace(plus)
+    assert lines.n_paths == 4
+    assert sorted(lines.degree) == [1] * 4 + [2] * 8 + [4]
+    np.testing.assert_allclose(lines.path_length_px, 3)
+    assert np.unique(join_paths(lines).line).size == 2
+
+
+def test_a_corner_is_no_junction():
+    corner = picture("#... #... #... ####")
+    lines = trace(corner)
+    assert lines.n_paths == 1
+    assert lines.degree.max() == 2
+
+
+def test_small_shapes_are_traced_once():
+    dot, pair = picture("... .#. ..."), picture("#. .#")
+    assert trace(dot).path_length_px.tolist() == [0]
+    assert trace(pair).path_length_px == pytest.approx([np.sqrt(2)])
+    loop = picture("..... ..#.. .#.#. ..#.. .....")
+    assert trace(loop).n_paths == 1
+    # One pixel between two junctions: both ends of its path are junctions.
+    bridge = trace(picture("#...# .#.#. ..#.. .#.#. #...#"))
+    assert bridge.n_paths == 4
+
+
+def test_nothing_to_trace():
+    lines = trace(np.zeros((5, 7), dtype=bool))
+    assert lines.n_paths == 0
+    found = steps(lines, join_paths(lines))
+    assert found.length_px.size == 0
+    assert line_table(lines, join_paths(lines), found, 1.0, "px").empty
+
+
+def test_crossings_counted_by_hand(draw):
+    """A line along the columns' axis crosses every vertical grid line once, no horizontal one."""
+    mask, _ = draw.through((60, 101), 0.0, np.array([30.0, 50.0]))
+    along_rows, along_columns = grid_crossings(cut(mask), (60, 101), 10, (3, 4))
+    assert grid_positions(101, 10, 4).tolist() == [4.5 + 10 * k for k in range(10)]
+    assert along_rows.sum() == 0
+    assert along_columns.sum() == 10
+
+
+def test_crossings_follow_the_slope(draw):
+    mask, _ = draw.through((200, 200), 26.565, np.array([99.5, 99.5]))
+    along_rows, along_columns = grid_crossings(cut(mask), (200, 200), 10, (0, 0))
+    assert along_columns.sum() == 20
+    assert abs(along_rows.sum() - 10) <= 1
+
+
+def test_ignored_stretches_do_not_count(draw):
+    mask, _ = draw.through((60, 120), 0.0, np.array([30.0, 50.0]))
+    ignore = np.zeros((60, 120), dtype=bool)
+    ignore[:, 40:70] = True
+    found = cut(mask, ignore)
+    assert found.length_px.sum() == pytest.approx(90, abs=0.1)
+    assert grid_crossings(found, (60, 120), 10, (0, 4))[1].sum() == 9
+
+
+def test_line_table_in_its_unit(draw):
+    mask = draw.line((90, 140), (20, 20), (20, 120)) | draw.line((90, 140), (30, 60), (80, 60))
+    lines = trace(thin_lines(mask))
+    joined = join_paths(lines)
+    table = line_table(lines, joined, steps(lines, joined), 0.5, "nm")
+    assert table["length_nm"].to_numpy() == pytest.approx([50, 25], abs=1.5)
+    assert table["direction_deg"].to_numpy()[1] == pytest.approx(90, abs=1)
+    assert min(table["direction_deg"][0], 180 - table["direction_deg"][0]) < 1
+    assert table["centroid_row_px"].to_numpy() == pytest.approx([20, 55], abs=1)
+    assert not table["touches_border"].any()
+
+
+def test_a_line_on_the_border_says_so(draw):
+    mask, _ = draw.through((60, 80), 35, np.array([30.0, 40.0]))
+    lines = trace(thin_lines(mask))
+    joined = join_paths(lines)
+    assert line_table(lines, joined, steps(lines, joined), 1.0, "px")["touches_border"].all()
