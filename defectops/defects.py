@@ -96,8 +96,14 @@ def register(rows: Mapping[str, Mapping[str, str] | None]) -> dict[str, DefectTy
     return {key: _row(key, row or {}) for key, row in rows.items()}
 
 
-def _row(key: str, row: Mapping[str, str]) -> DefectType:
+def _row(key: object, row: object) -> DefectType:
     allowed = ("shape", "polarity", "colour")
+    if not isinstance(key, str) or not isinstance(row, Mapping):
+        raise SettingsRefused(
+            f"defects.{key}",
+            "E_CONFIG",
+            f"must be a name with a mapping of {', '.join(allowed)}, got {row!r:.60}",
+        )
     unknown = sorted(set(row) - set(allowed))
     if unknown:
         raise SettingsRefused(

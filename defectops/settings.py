@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import stat
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from defectops.errors import SettingsRefused
 
@@ -22,6 +24,7 @@ T = TypeVar("T")
 PARAMS = Path("params.yaml")
 _MAX_BYTES = 1_000_000
 _MAX_NODES = 20_000
+_MAX_DEPTH = 50
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -30,8 +33,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        At most 1 MB. Tags that build Python objects, duplicate keys and aliases that multiply
-        beyond 20,000 nodes are refused.
+        At most 1 MB, 20,000 values, 50 levels. Tags that build Python objects, merge keys,
+        duplicate keys and aliases that multiply beyond these limits are refused.
 
     Returns
     -------
@@ -44,6 +47,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """
     text = _text(path)
     _refuse_tags(path, text)
+    _refuse_shape(path, text)
     try:
         data = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, RecursionError) as error:
@@ -76,10 +80,7 @@ def read(section: Mapping[str, Any] | None, into: type[T], where: str) -> T:
     SettingsRefused
     """
     given = dict(section or {})
-    names = [f.name for f in fields(into)]  # type: ignore[arg-type]
-    for key in given:
-        if key not in names:
-            raise unknown_key(where, str(key), names)
+    _refuse_unknown(given, into, where)
     strict = with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
     try:
         return TypeAdapter(strict(into)).validate_json(json.dumps(given, default=str))
@@ -91,6 +92,17 @@ def read(section: Mapping[str, Any] | None, into: type[T], where: str) -> T:
             "E_CONFIG",
             f"{at}: {first['msg']}, got {first.get('input')!r}",
         ) from error
+
+
+def _refuse_unknown(given: Mapping[str, Any], into: type, where: str) -> None:
+    """Refuse unknown keys here and in nested sections; pydantic would drop the nested ones."""
+    hints = get_type_hints(into)
+    names = [f.name for f in fields(into)]
+    for key, value in given.items():
+        if key not in names:
+            raise unknown_key(where, str(key), names)
+        if is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _refuse_unknown(value, hints[key], f"{where}.{key}")
 
 
 def unknown_key(where: str, key: str, allowed: list[str]) -> SettingsRefused:
@@ -130,7 +142,10 @@ def inside_experiment() -> bool:
 
 def _text(path: Path) -> str:
     try:
-        size = path.stat().st_size
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would block for ever
+            raise SettingsRefused(path, "E_CONFIG", "not a regular file; a YAML file is needed")
+        size = state.st_size
         if size > _MAX_BYTES:
             raise SettingsRefused(
                 path, "E_CONFIG", f"{size} bytes are over the limit of {_MAX_BYTES} for settings"
@@ -152,18 +167,43 @@ def _refuse_tags(path: Path, text: str) -> None:
             )
 
 
-def _count(path: Path, node: Any, seen: list[int]) -> None:
+def _refuse_shape(path: Path, text: str) -> None:
+    """Look at the stream of events before anything is built from it.
+
+    Merge keys are refused because each merge copies: a few lines become gigabytes.
+    """
+    depth = 0
+    try:
+        for number, event in enumerate(YAML(typ="safe", pure=True).parse(text)):
+            depth += isinstance(event, CollectionStartEvent)
+            depth -= isinstance(event, CollectionEndEvent)
+            if number > 2 * _MAX_NODES or depth > _MAX_DEPTH:
+                raise SettingsRefused(
+                    path,
+                    "E_CONFIG",
+                    f"over the limit of {_MAX_NODES} values nested {_MAX_DEPTH} deep",
+                )
+            if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
+                raise SettingsRefused(path, "E_CONFIG", "merge keys (<<) are not allowed")
+    except (YAMLError, ValueError) as error:
+        raise SettingsRefused(path, "E_CONFIG", f"not valid YAML: {_first_line(error)}") from error
+
+
+def _count(path: Path, node: Any, seen: list[int], depth: int = 0) -> None:
+    """Count values with every alias followed, as whoever walks the data would meet them."""
     seen[0] += 1
-    if seen[0] > _MAX_NODES:
+    if seen[0] > _MAX_NODES or depth > _MAX_DEPTH:
         raise SettingsRefused(
-            path, "E_CONFIG", f"more than {_MAX_NODES} values (aliases multiply?): over the limit"
+            path,
+            "E_CONFIG",
+            f"aliases multiply beyond the limit of {_MAX_NODES} values nested {_MAX_DEPTH} deep",
         )
     if isinstance(node, dict):
         for value in node.values():
-            _count(path, value, seen)
+            _count(path, value, seen, depth + 1)
     elif isinstance(node, list):
         for value in node:
-            _count(path, value, seen)
+            _count(path, value, seen, depth + 1)
 
 
 def _first_line(error: Exception) -> str:

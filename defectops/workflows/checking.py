@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from defectops.defects import register
 from defectops.errors import SettingsRefused
 from defectops.settings import load_yaml, read, unknown_key
+from defectops.workflows.parameters import Parameters
 
 
 class Section(NamedTuple):
@@ -20,7 +21,7 @@ class Section(NamedTuple):
     Parameters
     ----------
     module, name : str
-        A dataclass, or a function ``(section, defect)`` that reads the whole section.
+        A dataclass, or a function ``(section, where)`` that reads it.
     by_defect : bool
         Whether the section holds ``default`` and one entry a defect type.
     """
@@ -32,7 +33,9 @@ class Section(NamedTuple):
 
 # A new section is one line here; its dataclass lives beside what it steers.
 SECTIONS = {
-    "prepare": Section("defectops.imaging.conditioning", "ConditioningOptions"),
+    "prepare": Section("defectops.imaging.conditioning", "ConditioningOptions", by_defect=True),
+    "promotion": Section("defectops.experiments.promotion", "PromotionOptions", by_defect=True),
+    "quantify": Section("defectops.measurement.quantities", "MeasureOptions", by_defect=True),
     "split": Section("defectops.dataset.splits", "SplitOptions", by_defect=True),
     "study": Section("defectops.workflows.checking", "StudyFile"),
     "train": Section("defectops.workflows.train_settings", "read_train_settings", by_defect=True),
@@ -82,50 +85,42 @@ def check_settings(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        The sections found, in the order of the file; empty for an empty file.
+        The sections found, in the order of the file.
 
     Raises
     ------
     SettingsRefused
-        ``E_CONFIG``: not plain YAML, an unknown section or key (with the nearest match), a value
-        of the wrong kind or out of range.
+        ``E_CONFIG``: not plain YAML, no section at all, an unknown section or key (with the
+        nearest match), a value of the wrong kind or out of range.
     """
     data = load_yaml(path)
+    if not data:
+        raise SettingsRefused(path, "E_CONFIG", "empty; a section must be given")
     for name in data:
         if name != _DEFECTS and name not in SECTIONS:
             raise unknown_key(str(path), str(name), [_DEFECTS, *SECTIONS])
     try:
-        defects = register(_mapping(_DEFECTS, data.get(_DEFECTS)))
-        for name, section in data.items():
+        parameters = Parameters(data, register(_mapping(_DEFECTS, data.get(_DEFECTS))))
+        for name in data:
             if name != _DEFECTS:
-                _check(name, _mapping(name, section), list(defects))
+                _check(name, parameters)
     except SettingsRefused as error:
-        raise SettingsRefused(f"{path}: {error.subject}", error.code, error.message) from error
-    return [str(name) for name in data]
+        subject = f"{path}: {error.subject.removeprefix('params.yaml: ')}"
+        raise SettingsRefused(subject, error.code, error.message) from error
+    return list(data)
 
 
-def _check(name: str, section: Mapping[str, Any], defects: list[str]) -> None:
+def _check(name: str, parameters: Parameters) -> None:
     owner = SECTIONS[name]
     reader = getattr(importlib.import_module(owner.module), owner.name)
     if not owner.by_defect:
-        read(section, reader, name)
+        read(_mapping(name, parameters.values[name]), reader, name)
         return
-    for key in section:
-        if key != "default" and key not in defects:
-            raise unknown_key(name, str(key), ["default", *defects])
-        _mapping(f"{name}.{key}", section[key])
-    for defect in defects or ["default"]:
-        _check_one(name, section, defect, reader)
-
-
-def _check_one(
-    name: str, section: Mapping[str, Any], defect: str, reader: Callable[..., Any]
-) -> None:
-    if isinstance(reader, type):
-        merged = {**(section.get("default") or {}), **(section.get(defect) or {})}
-        read(merged, reader, f"{name}.{defect}")
-    else:
-        reader(section, defect)
+    for defect in parameters.defects or ["default"]:
+        if isinstance(reader, type):
+            parameters.options(name, defect, reader)
+        else:
+            reader(parameters.merged(name, defect), f"{name}.{defect}")
 
 
 def _mapping(name: str, section: object) -> Mapping[str, Any]:
