@@ -146,7 +146,8 @@ def import_(
     """
     from defectops.cli.importing import grouped, show_import, thickness
     from defectops.dataset.importing import parse_colour, parse_index, parse_rectangle
-    from defectops.workflows.importing import ImportRequest, import_data
+    from defectops.workflows.gathering import ImportRequest
+    from defectops.workflows.importing import import_data
 
     request = ImportRequest(
         images=tuple(images or ()),

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.tokens import CommentToken
 
 from defectops.atomic import write_text
 from defectops.dataset.importing import chosen
@@ -21,7 +22,11 @@ _COLOURS = ("#40e0d0", "#f4a259", "#9b5de5", "#577590", "#b5179e", "#606c38")
 
 
 def describe_types(
-    root: Path, names: Sequence[str], shapes: Sequence[str], polarities: Sequence[str]
+    root: Path,
+    names: Sequence[str],
+    shapes: Sequence[str],
+    polarities: Sequence[str],
+    replace: bool,
 ) -> dict[str, dict[str, str] | None]:
     """Work out the rows of section ``defects`` for some types.
 
@@ -33,6 +38,9 @@ def describe_types(
         Keys of the types.
     shapes, polarities : sequence of str
         As given on the command line: ``particle`` for all, ``voids=particle`` for one.
+
+    replace : bool
+        A new set begins: shape and polarity of a known type may change.
 
     Returns
     -------
@@ -56,11 +64,13 @@ def describe_types(
     for name in names:
         told = {"shape": shape_of.get(name), "polarity": polarity_of.get(name)}
         given = {field: value for field, value in told.items() if value}
-        if name in known:
-            _check_agrees(known[name], given)
-            rows[name] = current.get(name)
-        else:
+        if name not in known:
             rows[name] = _new_type(name, given, free)
+        elif replace:
+            rows[name] = {**(current.get(name) or {}), **given} or None
+        else:
+            _check_agrees(known[name], given)
+            rows[name] = None
     return rows
 
 
@@ -88,11 +98,16 @@ def declare(
     """
     params = root / PARAMS
     yaml, data = edit_yaml(params)
+    if not isinstance(data.get("defects"), dict):
+        data["defects"] = {}
+    tails = [(section, _take_tail(section)) for section in (data["defects"], *_sections(data))]
     if replace:
         _forget_types(data, types)
     _add_types(data, types)
     for name, settings in split.items():
         data.setdefault("split", {})[name] = _laid_out(settings)
+    for section, tail in tails:
+        _put_tail(section, tail)
     write_text(params, dump_yaml(yaml, data))
 
 
@@ -125,19 +140,18 @@ def split_settings(
 
 def _forget_types(data: Any, kept: Iterable[str]) -> None:
     """Take all other types out of ``defects`` and out of each stage's section."""
-    for gone in [n for n in data.get("defects") or {} if n not in kept]:
+    for gone in [n for n in data["defects"] if n not in kept]:
         del data["defects"][gone]
         for section in _sections(data):
             section.pop(gone, None)
 
 
 def _add_types(data: Any, types: Mapping[str, Mapping[str, str] | None]) -> None:
-    if not isinstance(data.get("defects"), dict):
-        data["defects"] = {}
     for name, row in types.items():
-        data["defects"].setdefault(name, dict(row or {}))
+        if row is not None or name not in data["defects"]:
+            data["defects"][name] = _laid_out(row or {})
         for section in _sections(data):
-            section.setdefault(name, {})
+            section.setdefault(name, _laid_out({}))
 
 
 def _sections(data: Any) -> list[Any]:
@@ -145,20 +159,49 @@ def _sections(data: Any) -> list[Any]:
     return [s for s in data.values() if isinstance(s, dict) and "default" in s]
 
 
-def _laid_out(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that are dumped with each rectangle on a line of its own."""
-    out = dict(settings)
-    if "rectangles" in out:
-        out["rectangles"] = {
-            side: [_on_one_line(row) for row in rows] for side, rows in out["rectangles"].items()
-        }
-    return out
-
-
-def _on_one_line(values: Sequence[float]) -> CommentedSeq:
-    row = CommentedSeq(values)
+def _laid_out(settings: Mapping[str, Any]) -> CommentedMap:
+    """Return settings that are dumped on one line."""
+    row = CommentedMap(settings)
     row.fa.set_flow_style()
     return row
+
+
+def _take_tail(section: Any) -> Any:
+    """Take off the comment below a section, which ruamel hangs on the section's last scalar.
+
+    It introduces the next section: it must neither go with a type that is taken out, nor stay
+    above one that is added.
+    """
+    holder, key = _last(section)
+    if holder is None:
+        return None
+    slot = 2 if isinstance(holder, CommentedMap) else 0
+    marks = holder.ca.items.get(key)
+    mark = marks[slot] if marks else None
+    if mark is None:
+        return None
+    beside, _, below = mark.value.partition("\n")  # "# of this line\n\n# of the next section\n"
+    if not below.strip():
+        return None
+    marks[slot] = CommentToken(beside + "\n", mark.start_mark, None) if beside else None
+    return CommentToken("\n" + below, mark.start_mark, None)
+
+
+def _put_tail(section: Any, mark: Any) -> None:
+    if mark is not None:
+        holder, key = _last(section)
+        holder.ca.items[key] = [None, None, mark, None]
+
+
+def _last(section: Any) -> tuple[Any, Any]:
+    """Return the innermost block that ends a section, and its last key."""
+    holder, key = None, None
+    node = section
+    while isinstance(node, (CommentedMap, CommentedSeq)) and node and not node.fa.flow_style():
+        holder = node
+        key = len(node) - 1 if isinstance(node, CommentedSeq) else next(reversed(node))
+        node = node[key]
+    return holder, key
 
 
 def _new_type(name: str, given: Mapping[str, str], free_colours: list[str]) -> dict[str, str]:
