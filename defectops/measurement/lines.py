@@ -13,9 +13,9 @@ from scipy.sparse import csgraph
 
 Array = npt.NDArray[Any]
 
-# Half-width of the moving average that takes the stair steps out of a digital line. Chosen by
-# `tests/measurement/test_lines.py`: straight lines at any angle within 1 %, circles of radius 20 px
-# within 1.5 %.
+# Half-width of the moving average that takes the stair steps out of a digital line. As
+# `tests/measurement/test_lines.py` shows: straight lines at any angle within 1 %, circles of 20 px
+# radius within 1.5 %.
 _SMOOTHING_PX = 3
 # Junctions closer than this along a line are one crossing: thinning tears an X into two Ts.
 _CROSSING_PX = 20.0
