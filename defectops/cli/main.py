@@ -24,6 +24,8 @@ class Noun(NamedTuple):
 NOUNS = {
     "config": Noun("defectops.cli.config", "Check params.yaml or a study file."),
     "data": Noun("defectops.cli.data", "Import, check and describe micrographs and labels."),
+    "doctor": Noun("defectops.cli.doctor", "Find and repair stale runs and broken promotions."),
+    "ui": Noun("defectops.cli.ui", "Open MLflow's pages on this project's runs and models."),
 }
 
 

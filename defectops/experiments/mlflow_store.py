@@ -45,8 +45,8 @@ def open_client(uri: str, root: Path) -> Any:
     uri : str
         ``sqlite:///<absolute path>``, another database, or ``http(s)://server``.
     root : Path
-        The project. A SQLite store keeps its artifacts in ``mlartifacts`` there; when the folder
-        was moved or copied, or is mounted elsewhere, the places in the store follow.
+        The project. A database keeps its artifacts in ``mlartifacts`` there; when the folder of
+        a SQLite store was moved or copied, or is mounted elsewhere, the places in it follow.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def open_client(uri: str, root: Path) -> Any:
         if database is not None:
             make_database(database, root)
             _relocate(database, artifact_location(root))
-        elif urlsplit(uri).scheme in {"http", "https"}:
+        elif is_server(uri):
             _require_answer(uri)
         with quietly():
             module: Any = importlib.import_module("mlflow.tracking")
@@ -84,6 +84,11 @@ def database_of(uri: str) -> Path | None:
     """Return the file of a SQLite address, None for anything else."""
     path = uri.removeprefix(_SQLITE)
     return Path(unquote(path)) if uri.startswith(_SQLITE) and path not in {"", ":memory:"} else None
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is an MLflow server, not a database."""
+    return urlsplit(uri).scheme in {"http", "https"}
 
 
 def sqlite_uri(database: Path) -> str:

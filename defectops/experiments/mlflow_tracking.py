@@ -14,7 +14,7 @@ from typing import Any
 
 from defectops.experiments.mlflow_store import (
     artifact_location,
-    database_of,
+    is_server,
     one_line_faults,
     open_client,
 )
@@ -41,8 +41,8 @@ class MlflowTracker:
     uri : str
         Where runs are recorded, see `settings.tracking_uri`.
     root : Path
-        The project folder; a SQLite store keeps artifacts in ``mlartifacts`` there. A server
-        keeps them where its operator says.
+        The project folder; a database keeps artifacts in ``mlartifacts`` there. A server keeps
+        them where its operator says.
     """
 
     def __init__(self, uri: str, root: Path) -> None:
@@ -151,11 +151,9 @@ class MlflowTracker:
         return self._experiments[name]
 
     def _create(self, name: str) -> str:
-        ours = database_of(self.uri) is not None
+        place = None if is_server(self.uri) else artifact_location(self.root)
         try:
-            made = self.client.create_experiment(
-                name, artifact_location=artifact_location(self.root) if ours else None
-            )
+            made = self.client.create_experiment(name, artifact_location=place)
         except Exception as error:
             if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -1,0 +1,60 @@
+"""``defectops doctor``: what is wrong with runs, promotions and champions, and their repair."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from defectops.cli import output
+
+if TYPE_CHECKING:
+    from defectops.experiments.registry import Registry
+    from defectops.experiments.tracking import Tracker
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(epilog="Example:  defectops doctor --fix")
+def doctor(
+    fix: bool = typer.Option(False, "--fix", help="Put right what can be put right."),
+    json: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
+) -> int:
+    """Find runs without a process, interrupted promotions and champions that disagree.
+
+    Runs of processes that live, and runs of other machines, are never touched. Ends with the
+    highest exit code of what was found and not put right.
+    """
+    from defectops.experiments.health import examine
+
+    root = Path()
+    tracker, registry = _stores(root)
+    found = examine(root, tracker, registry, fix)
+    if json:
+        output.as_json([asdict(trouble) for trouble in found])
+    else:
+        for trouble in found:
+            mended = " (put right)" if trouble.mended else ""
+            output.line(f"{trouble.subject}: {trouble.code}: {trouble.message}{mended}")
+        if not found:
+            output.line("nothing is wrong with runs, promotions and champions")
+    return max((trouble.exit_code for trouble in found), default=0)
+
+
+def _stores(root: Path) -> tuple[Tracker, Registry]:
+    """Return the project's stores; empty ones where nothing was recorded, and none is made."""
+    from defectops.experiments.mlflow_registry import MlflowRegistry
+    from defectops.experiments.mlflow_store import database_of
+    from defectops.experiments.mlflow_tracking import MlflowTracker
+    from defectops.experiments.registry import RecordingRegistry
+    from defectops.experiments.tracking import RecordingTracker
+    from defectops.settings import tracking_uri
+
+    uri = tracking_uri(root)
+    database = database_of(uri)
+    if database is not None and not database.exists():
+        return RecordingTracker(), RecordingRegistry()
+    tracker = MlflowTracker(uri, root)
+    return tracker, MlflowRegistry(tracker)

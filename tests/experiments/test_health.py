@@ -1,0 +1,115 @@
+"""What doctor finds, and what it puts right."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from defectops.experiments import champions
+from defectops.experiments.champions import Candidate, Note, checked_champion, promote
+from defectops.experiments.health import examine, places_of
+from defectops.experiments.ownership import this_process
+from defectops.experiments.promotion import PromotionOptions, judge
+from defectops.experiments.registry import RecordingRegistry
+from defectops.experiments.tracking import RecordingTracker
+
+ABOUT = Note("ada@lab", "first", "2026-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def tracker():
+    return RecordingTracker()
+
+
+@pytest.fixture
+def registry():
+    return RecordingRegistry()
+
+
+@pytest.fixture
+def places(tmp_path):
+    return places_of(tmp_path, "voids")
+
+
+def move(places, registry, name="first"):
+    bundle = places.root / f"{name}.safetensors"
+    bundle.write_bytes(name.encode())
+    candidate = Candidate(bundle, "run", 0.4, {"iou": 0.5}, {})
+    verdict = judge(PromotionOptions(), candidate.metrics, None)
+    return promote(places, registry, candidate, verdict, ABOUT)
+
+
+def codes(found):
+    return [(t.code, t.exit_code, t.mended) for t in found]
+
+
+def test_nothing_wrong(places, tracker, registry):
+    move(places, registry)
+    tracker.start("voids", "alive", {}, {})
+    assert examine(places.root, tracker, registry, mend=True) == []
+
+
+def test_stale_runs_and_runs_elsewhere(tmp_path, tracker, registry):
+    here = this_process()
+    gone = tracker.start("voids", "gone", {}, {})
+    away = tracker.start("voids", "away", {}, {})
+    tracker.tags(gone, replace(here, pid="4194305").tags())
+    tracker.tags(away, replace(here, host="cluster").tags())
+    elsewhere = ("N_RUN_ELSEWHERE", 0, False)
+    looked = examine(tmp_path, tracker, registry, mend=False)
+    assert codes(looked) == [("E_STALE_RUN", 5, False), elsewhere]
+    assert tracker.run(gone).status == "RUNNING"
+    mended = examine(tmp_path, tracker, registry, mend=True)
+    assert codes(mended) == [("E_STALE_RUN", 0, True), elsewhere]
+    assert tracker.run(gone).status == "KILLED"
+    assert tracker.run(away).status == "RUNNING"
+
+
+def test_an_interrupted_promotion(places, tracker, registry, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(champions, "STEPS", (*champions.STEPS[:2], die))
+        with pytest.raises(KeyboardInterrupt):
+            move(places, registry)
+    looked = examine(places.root, tracker, registry, mend=False)
+    assert codes(looked) == [("E_UNFINISHED", 5, False)]
+    mended = examine(places.root, tracker, registry, mend=True)
+    assert codes(mended) == [("E_UNFINISHED", 0, True)]
+    assert checked_champion(places).version == 1
+
+
+def test_a_damaged_bundle_comes_back_from_the_registry(places, tracker, registry):
+    move(places, registry)
+    places.bundle.write_bytes(b"fist")
+    looked = examine(places.root, tracker, registry, mend=False)
+    assert codes(looked) == [("E_DIGEST", 5, False)]
+    lost = examine(places.root, tracker, RecordingRegistry(), mend=True)
+    assert codes(lost) == [("E_DIGEST", 5, False)]
+    mended = examine(places.root, tracker, registry, mend=True)
+    assert codes(mended) == [("E_DIGEST", 0, True)]
+    assert places.bundle.read_bytes() == b"first"
+
+
+def test_a_fresh_clone_is_no_fault(places, tracker, registry):
+    move(places, registry)
+    places.bundle.unlink()
+    looked = examine(places.root, tracker, RecordingRegistry(), mend=True)
+    assert codes(looked) == [("N_NO_BUNDLE", 0, False)]
+    mended = examine(places.root, tracker, registry, mend=True)
+    assert codes(mended) == [("N_NO_BUNDLE", 0, True)]
+    assert places.bundle.read_bytes() == b"first"
+
+
+def test_a_cut_journal_cannot_be_mended(places, tracker, registry):
+    move(places, registry)
+    places.journal.write_text("")
+    found = examine(places.root, tracker, registry, mend=True)
+    assert codes(found) == [("E_JOURNAL", 5, False)]
+
+
+def test_an_edited_champion_file(places, tracker, registry):
+    move(places, registry)
+    places.file.write_text(json.dumps({"model": "defectops-voids"}))
+    assert codes(examine(places.root, tracker, registry, True)) == [("E_CHAMPION", 5, False)]
