@@ -301,12 +301,12 @@ def parse_thickness(text: str) -> tuple[float, float | None]:
     >>> parse_thickness("136+-10"), parse_thickness("136 ± 10"), parse_thickness("45")
     ((136.0, 10.0), (136.0, 10.0), (45.0, None))
     """
-    value, _, sd = re.sub(r"\s*(\+/?-|±)\s*", "±", text.strip()).partition("±")
+    value, plus_minus, sd = re.sub(r"\s*(\+/?-|±)\s*", "±", text.strip()).partition("±")
     try:
         numbers = number_or_none(value), number_or_none(sd)
     except ValueError as error:
         raise ManifestRefused("--thickness-nm", "E_MANIFEST", str(error)) from error
-    if numbers[0] is None or numbers[0] <= 0 or (numbers[1] or 0) < 0 or ("±" in text and not sd):
+    if numbers[0] is None or numbers[0] <= 0 or (numbers[1] or 0) < 0 or (plus_minus and not sd):
         raise ManifestRefused(
             "--thickness-nm", "E_MANIFEST", f"{text!r} must be positive, as in 136 or 136+-10"
         )

@@ -151,8 +151,9 @@ def read_yolo(path: Path, shape: tuple[int, int]) -> Outlines:
         if words:
             where = f"{path.name} line {number}"
             kind, fractions = _yolo_numbers(where, words)
+            # Tools write six digits: without rounding, 6.99998 would miss the pixels of row 7.
             corners = [
-                (x * shape[1], y * shape[0])
+                (round(x * shape[1], 2), round(y * shape[0], 2))
                 for x, y in zip(fractions[::2], fractions[1::2], strict=True)
             ]
             by_class.setdefault(kind, []).append(corners)
