@@ -238,7 +238,7 @@ def observe_particles(
     Raises
     ------
     LabelRefused
-        Shapes differ, or everything is ignored.
+        Shapes differ, or no pixel is left to count in.
     """
     chosen = options or MeasureOptions()
     instances = as_instances(mask_or_instances, chosen.objects)
@@ -250,6 +250,13 @@ def observe_particles(
     table = table.assign(counts_in_number=number * seen, counts_in_size=size * seen)
     table = table[seen].reset_index(drop=True)
     framed = valid & frame_mask(instances.shape, chosen.border)
+    if not framed.any():
+        raise LabelRefused(
+            "label",
+            "E_EMPTY",
+            f"a field of {instances.shape} pixels leaves nothing inside the border rule "
+            f"{chosen.border!r}; give a larger field or the rule 'all'",
+        )
     return ParticleMeasurement(
         objects=table,
         calibration=calibration,

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from defectops.measurement.lines import (
     grid_crossings,
@@ -144,3 +147,49 @@ def test_a_line_on_the_border_says_so(draw):
     lines = trace(thin_lines(mask))
     joined = join_paths(lines)
     assert line_table(lines, joined, steps(lines, joined), 1.0, "px")["touches_border"].all()
+
+
+def links(plane):
+    """Neighbouring pixels, diagonal ones only where no orthogonal way joins them; plain."""
+    found = set()
+    rows, columns = plane.shape
+    for r, c in np.argwhere(plane):
+        for dr, dc in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            y, x = r + dr, c + dc
+            if not (0 <= y < rows and 0 <= x < columns and plane[y, x]):
+                continue
+            if dr and dc and (plane[r, x] or plane[y, c]):
+                continue
+            found.add(frozenset((int(r * columns + c), int(y * columns + x))))
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(plane=hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 12))))
+def test_every_link_is_walked_exactly_once(plane):
+    lines = trace(plane)
+    same = lines.path[1:] == lines.path[:-1]
+    pixel = lines.pixels[lines.node]
+    walked = [frozenset(p.tolist()) for p in np.column_stack([pixel[1:], pixel[:-1]])[same]]
+    assert len(walked) == len(set(walked))
+    assert set(walked) == links(plane)
+    assert set(pixel.tolist()) == set(np.flatnonzero(plane).tolist())
+    # Inner points of a path are no junctions, and its ends are where the path says.
+    inner = np.flatnonzero(same[1:] & same[:-1]) + 1
+    assert (lines.degree[lines.node[inner]] == 2).all()
+    joined = join_paths(lines)
+    assert joined.line.size == lines.n_paths
+    assert (steps(lines, joined).length_px >= 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(plane=hnp.arrays(bool, (14, 17)), ignore=hnp.arrays(bool, (14, 17)))
+def test_counted_and_ignored_lengths_add_up(plane, ignore):
+    lines = trace(plane)
+    joined = join_paths(lines)
+    whole = steps(lines, joined)
+    parts = [steps(lines, joined, i) for i in (ignore, ~ignore)]
+    ends = whole.length_px.max(initial=0)  # the half step beyond the border may count in both
+    total = sum(p.length_px.sum() for p in parts)
+    assert total >= whole.length_px.sum() - 1e-9
+    assert total <= whole.length_px.sum() + ends * (lines.degree == 1).sum()

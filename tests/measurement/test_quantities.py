@@ -216,6 +216,25 @@ def test_what_cannot_be_pooled_is_refused(instances, lines):
         pool([one, observe_particles(instances, FOIL, MeasureOptions(border="all"))])
 
 
+def test_a_field_of_one_row_is_refused_for_particles_and_measured_for_lines():
+    row = np.ones((1, 30), dtype=bool)
+    with pytest.raises(LabelRefused, match="larger field"):
+        measure_particles(row, FLAT)
+    assert by_name(measure_particles(row, FLAT, MeasureOptions(border="all")))[
+        "area_fraction"
+    ].value == pytest.approx(1)
+    found = by_name(measure_lines(row, FLAT))
+    assert math.isnan(found["projected_line_density_grid"].value)
+    assert found["projected_line_density"].value == pytest.approx(1 / 0.5, rel=0.1)
+
+
+def test_a_full_mask_is_one_particle():
+    found = by_name(measure_particles(np.ones((40, 50), dtype=bool), FLAT))
+    assert found["area_fraction"].value == 1
+    assert found["areal_density"].value == 0  # it touches the top edge
+    assert found["mean_diameter"].n == 0
+
+
 def test_options_are_checked():
     with pytest.raises(SettingsRefused, match="gundersen"):
         MeasureOptions(border="some")
