@@ -151,9 +151,8 @@ def read_yolo(path: Path, shape: tuple[int, int]) -> Outlines:
         if words:
             where = f"{path.name} line {number}"
             kind, fractions = _yolo_numbers(where, words)
-            # Tools write six digits: without rounding, 6.99998 would miss the pixels of row 7.
             corners = [
-                (round(x * shape[1], 2), round(y * shape[0], 2))
+                (_snapped(x * shape[1]), _snapped(y * shape[0]))
                 for x, y in zip(fractions[::2], fractions[1::2], strict=True)
             ]
             by_class.setdefault(kind, []).append(corners)
@@ -361,6 +360,12 @@ def _yolo_numbers(where: str, words: list[str]) -> tuple[int, list[float]]:
     if not all(0 <= f <= 1 for f in fractions):
         raise _refused(where, "label values must be fractions of width and height, from 0 to 1")
     return kind, fractions
+
+
+def _snapped(position: float) -> float:
+    """Undo the rounding of tools that write six digits: 6.99998 would miss the pixels of row 7."""
+    nearest = round(position)
+    return nearest if abs(position - nearest) < 0.002 else position
 
 
 def _transparent(name: str, pixels: Array) -> Array:

@@ -433,7 +433,7 @@ def test_other_contents_under_a_known_name_are_refused(project):
     shutil.move(project.parent / "in" / "a.tif", project.parent / "in" / "z.tif")
     shutil.move(project.parent / "masks" / "a_mask.png", project.parent / "masks" / "z.png")
     (project.parent / "masks" / "b_mask.png").write_bytes(before["data/labels/voids/b.png"])
-    with pytest.raises(DefectopsError, match="already in the data as a.tif"):
+    with pytest.raises(DefectopsError, match=r"already in the data as a\.tif"):
         import_data(project, request(project))
     assert tree(project) == before
 
