@@ -102,11 +102,12 @@ def score_rows(
         rows += _paper_row(paper.get(name))
     together = _together(evaluations)
     images = len(_of_side(together, side))
-    rows += [
-        _row("Overall: mean of the rows", _overall(ours), images, count=False),
-        *_paper_row(paper.get(OVERALL)),
-        _row("All images taken together", scores(together, side), images),
-    ]
+    present = [name for name, row in ours.items() if row]
+    mean_of = "the rows" if len(present) == len(ours) else f"{len(present)} of {len(ours)} rows"
+    rows.append(_row(f"Overall: mean of {mean_of}", _overall(ours), images, count=False))
+    if set(present) | {OVERALL} == set(paper):  # else its overall row averages other types
+        rows += _paper_row(paper[OVERALL])
+    rows.append(_row("All images taken together", scores(together, side), images))
     return rows
 
 

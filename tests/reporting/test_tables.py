@@ -76,13 +76,25 @@ def test_paper_row_stands_under_ours_and_says_so():
         "paper, other data",
         "New type",
         "Overall: mean of the rows",
-        "paper, other data",
         "All images taken together",
     ]
     assert rows[1].cells == ("98.85 ± 0.56", "89.17 ± 1.28", "90.17 ± 5.84", "81.19 ± 3.68")
     text = tables.table1_markdown(rows)
     assert "| paper, other data | 98.85 ± 0.56 |" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_paper_overall_stands_only_beside_the_same_types():
+    same = dict.fromkeys(("voids", "precipitates", "dislocations"), evaluation(0.8, 0.6))
+    names = [r.name for r in tables.score_rows(same, "test", published_scores())]
+    assert names[-3:] == [
+        "Overall: mean of the rows",
+        "paper, other data",
+        "All images taken together",
+    ]
+    fewer = same | {"voids": pd.DataFrame()}
+    names = [r.name for r in tables.score_rows(fewer, "test", published_scores())]
+    assert names[-2:] == ["Overall: mean of 2 of 3 rows", "All images taken together"]
 
 
 def test_type_without_test_image_keeps_a_row_of_dashes():
