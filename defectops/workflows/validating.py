@@ -219,6 +219,8 @@ def _pairs(path: Path, images_name: str, read: Reader) -> _Collected:
         for source in _pair_up(path, _of_type(defect, images, labels), labels)
     ]
     _refuse_unlabelled(images_name, images, {s.image for _, s in together if s.label})
+    if not images:
+        raise MicrographRefused(images_name, "E_IMAGE_MISSING", "no image found in this folder")
     kinds = _kinds(path)
     for image in images:
         found.image(f"{images_name}/{image.name}", _bound(read, image))
@@ -261,9 +263,8 @@ def _pair_up(path: Path, images: Sequence[Path], labels: Sequence[Path]) -> list
 
 def _label_folders(folder: Path) -> dict[str, list[Path]]:
     """Return the labels of each type; of the type '' where they lie in ``labels/`` itself."""
-    if not folder.is_dir():
-        raise LabelRefused("labels", "E_LABEL_MISSING", "no labels found: the folder is missing")
-    types = {p.name: _files(p, LABEL_SUFFIXES) for p in sorted(folder.iterdir()) if p.is_dir()}
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    types = {p.name: _files(p, LABEL_SUFFIXES) for p in inside if p.is_dir()}
     types = {name: files for name, files in types.items() if files}
     direct = _files(folder, LABEL_SUFFIXES)
     return types if types and not direct else {"": direct, **types}
@@ -278,10 +279,7 @@ def _manifest(path: Path, read: Reader) -> _Collected:
     found = _Collected(path if images == folder else folder)
     kinds = _kinds(folder)
     for number, row in enumerate(rows, 2):
-        if not (images / row.image).exists():
-            raise ManifestRefused(
-                path.name, "E_IMAGE_MISSING", f"row {number}: no image {row.image} beside it"
-            )
+        _refuse_absent(path, number, row, images, folder)
         with _named(f"{path.name} row {number}", row.image):
             _row(found, row, images, folder, kinds, read)
     if images != folder:
@@ -292,6 +290,16 @@ def _manifest(path: Path, read: Reader) -> _Collected:
             if p.name not in listed
         ]
     return found
+
+
+def _refuse_absent(path: Path, number: int, row: ManifestRow, images: Path, folder: Path) -> None:
+    """Refuse a row whose files are not there; a link to nowhere is left to the readers."""
+    named = [(images / row.image, row.image, "E_IMAGE_MISSING", "image")]
+    named += [(folder / n, n, "E_LABEL_MISSING", "label") for n in row.labels.values()]
+    named += [(folder / n, n, "E_LABEL_MISSING", "mask") for n in row.ignore]
+    for file, name, code, what in named:
+        if not (file.exists() or file.is_symlink()):
+            raise ManifestRefused(path.name, code, f"row {number}: no {what} {name}")
 
 
 def _row(
