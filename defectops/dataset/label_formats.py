@@ -152,7 +152,7 @@ def read_yolo(path: Path, shape: tuple[int, int]) -> Outlines:
             where = f"{path.name} line {number}"
             kind, fractions = _yolo_numbers(where, words)
             corners = [
-                (_snapped(x * shape[1]), _snapped(y * shape[0]))
+                (_position(x, shape[1]), _position(y, shape[0]))
                 for x, y in zip(fractions[::2], fractions[1::2], strict=True)
             ]
             by_class.setdefault(kind, []).append(corners)
@@ -362,10 +362,14 @@ def _yolo_numbers(where: str, words: list[str]) -> tuple[int, list[float]]:
     return kind, fractions
 
 
-def _snapped(position: float) -> float:
-    """Undo the rounding of tools that write six digits: 6.99998 would miss the pixels of row 7."""
+def _position(fraction: float, extent_px: int) -> float:
+    """Return a position in pixels, on the grid if six digits cannot tell it from the grid.
+
+    Tools write six digits: taken literally, 6.99998 would miss the pixels of row 7.
+    """
+    position = fraction * extent_px
     nearest = round(position)
-    return nearest if abs(position - nearest) < 0.002 else position
+    return nearest if abs(position - nearest) <= 0.51e-6 * extent_px else position
 
 
 def _transparent(name: str, pixels: Array) -> Array:
