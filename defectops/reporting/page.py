@@ -337,10 +337,10 @@ def _undefined_quantities(d: DefectResults) -> list[str]:
     rows = quantities.comparisons(d.quantities)
     found = _no_volume(d, rows)
     for c in quantities.pooled(rows):
-        if not c.defined:
-            where = "" if c.image == quantities.POOLED else f" of {c.image}"
-            why = f": {c.reason}" if c.reason else ""
-            found.append(f"{d.title}: {c.name} ({c.region}){where} is undefined{why}.")
+        where = c.region if c.image == quantities.POOLED else f"{c.region} of {c.image}"
+        if c.undefined:
+            sources = " and ".join(f"{s} ({why})" if why else s for s, why in c.undefined.items())
+            found.append(f"{d.title}: {c.name}, {where}: undefined in {sources}.")
     return found
 
 

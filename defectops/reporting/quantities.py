@@ -60,7 +60,7 @@ class Value:
     n : int or None
         Objects or images behind the number.
     method : str
-        How it was found; for an undefined value, why it is undefined.
+        How it was found, or why it could not be.
     """
 
     value: float | None
@@ -68,6 +68,11 @@ class Value:
     level: float | None = None
     n: int | None = None
     method: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why an undefined value is undefined; a mean needs one object, a spread two."""
+        return self.method if self.n is None or self.n > 1 else f"n = {self.n}"
 
     def interval(self, kind: str) -> tuple[float, float] | None:
         """Return the interval of one kind, None if it was not given."""
@@ -103,11 +108,9 @@ class Comparison:
         return any(v.value is not None for v in self.values.values())
 
     @property
-    def reason(self) -> str:
-        """Why the quantity is undefined; empty if it is defined or nobody said."""
-        return (
-            "" if self.defined else next((v.method for v in self.values.values() if v.method), "")
-        )
+    def undefined(self) -> dict[str, str]:
+        """Sources that were asked and have no value, each with the reason (may be empty)."""
+        return {s: v.reason for s, v in self.values.items() if v.value is None}
 
     def _number(self, source: str) -> float | None:
         found = self.values.get(source)
@@ -283,7 +286,7 @@ def _group(name: str, unit: str, members: Sequence[Comparison]) -> QuantityGroup
 
 
 def _cell(value: Value | None, scale: Scale) -> Cell:
-    if value is None or value.value is None:
+    if value is None:
         return Cell(UNDEFINED)
     return Cell(
         number(value.value, scale),

@@ -139,7 +139,7 @@ def test_headline_falls_back_to_what_is_defined():
     )
     (found,) = quantities.headlines(rows, VOIDS)
     assert found.quantity == "areal_density"
-    assert rows[0].reason == "no thickness"
+    assert rows[0].undefined == {"label": "no thickness"}
     assert [g.name for g in quantities.printed(rows)] == ["Areal density"]
     assert quantities.length_unit(table(row("label", 3.0, unit="px^-2"))) == "px"
 
@@ -154,6 +154,17 @@ def test_empty_table():
     assert quantities.comparisons(pd.DataFrame()) == []
     assert quantities.headlines([], VOIDS) == []
     assert quantities.length_unit(pd.DataFrame()) == "nm"
+
+
+def test_nothing_counted_is_a_dash_with_its_count_and_reason():
+    (found,) = quantities.comparisons(
+        table(row("label", 14.0, "mean_diameter"), row("prediction", None, "mean_diameter", n=0))
+    )
+    assert found.defined
+    assert found.undefined == {"prediction": "n = 0"}
+    printed = quantities.printed([found])[0].rows[0]
+    assert printed.cells["prediction"].value == "–"
+    assert printed.n == "120 / 0"
 
 
 def test_infinite_value_is_undefined():

@@ -387,7 +387,9 @@ def test_uncalibrated_real_micrographs(tmp_path):
     assert "10⁻⁵ px⁻²" in page.words
     assert "Equivalent-circle diameter / px" in page.words
     assert "scale bar 10 px" in page.images[0]["alt"]
-    assert "Number density (dev+test) is undefined: no pixel size, so no volume." in page.words
+    assert (
+        "Number density, dev+test: undefined in label (no pixel size, so no volume)" in page.words
+    )
     assert "Truth" not in page.words
 
 
