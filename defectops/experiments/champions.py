@@ -25,7 +25,7 @@ from defectops.atomic import write_text
 from defectops.errors import Conflict, InputRefused, IntegrityFault
 from defectops.experiments import journal
 from defectops.experiments.journal import START, Entry
-from defectops.experiments.locks import locked
+from defectops.experiments.locks import locked, sweep
 from defectops.experiments.registry import (
     BUNDLE,
     CANDIDATE,
@@ -312,13 +312,15 @@ def rollback(places: Places, registry: Registry, about: Note) -> Champion:
 def recover(places: Places, registry: Registry) -> bool:
     """Finish a change that a crash interrupted; return whether there was one.
 
-    The caller holds the lock, or is the only one there.
+    The caller holds ``places.lock``, or is the only one there.
 
     Raises
     ------
     IntegrityFault
         The journal went another way meanwhile (another commit was checked out).
     """
+    for target in (places.file, places.journal, places.bundle):
+        sweep(target)
     if not places.intent.exists():
         return False
     content = json.loads(places.intent.read_text(encoding="utf-8"))

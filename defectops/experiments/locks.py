@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,9 @@ def locked(path: Path) -> Iterator[None]:
     with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def sweep(target: Path) -> None:
+    """Delete what killed processes left of `target`'s temporary files; hold its lock."""
+    for stray in target.parent.glob(f".{glob.escape(target.name)}.*.tmp*"):
+        stray.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from defectops.atomic import replacing
 from defectops.errors import DefectopsError, EnvironmentFault, one_line
-from defectops.experiments.locks import locked
+from defectops.experiments.locks import locked, sweep
 
 LOCK = Path(".defectops/mlflow.lock")
 ARTIFACTS = "mlartifacts"
@@ -119,6 +119,7 @@ def make_database(database: Path, root: Path) -> None:
         return
     with locked(root / LOCK):
         if not _there(database):
+            sweep(database)
             with replacing(database) as temporary:
                 _build(temporary)
 

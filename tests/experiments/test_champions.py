@@ -255,6 +255,21 @@ def test_a_crash_before_the_intent_leaves_everything(places, registry, monkeypat
     assert state(places, registry)[:6] == before[:6]
 
 
+def test_temporary_files_of_a_killed_process_are_swept_away(places, registry):
+    move(places, registry, "first")
+    (places.bundle.parent / ".model.safetensors.a1b2c3.tmp").write_bytes(b"half")
+    (places.file.parent / ".voids.json.a1b2c3.tmp").write_bytes(b"half")
+    (places.file.parent / ".lines.json.a1b2c3.tmp").write_bytes(b"of another defect")
+    move(places, registry, "second")
+    left = {p.name for p in places.file.parent.rglob("*") if p.is_file()}
+    assert left == {
+        ".lines.json.a1b2c3.tmp",
+        "model.safetensors",
+        "voids.journal.jsonl",
+        "voids.json",
+    }
+
+
 def test_another_commit_under_an_unfinished_change_is_reported(places, registry, monkeypatch):
     move(places, registry, "first")
     crash_before(0, places, registry, "second", monkeypatch)

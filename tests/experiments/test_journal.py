@@ -131,7 +131,7 @@ def test_nothing_is_appended_to_a_broken_chain(journal):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_single_changed_byte_goes_unnoticed(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("journal") / "voids.journal.jsonl"
     for i in (1, 2):

@@ -97,6 +97,14 @@ def test_a_first_start_that_dies_leaves_nothing(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {".defectops"}
 
 
+def test_what_a_killed_first_start_left_is_swept_away(tmp_path, monkeypatch):
+    for name in (".mlflow.db.a1b2c3.tmp", ".mlflow.db.a1b2c3.tmp-wal", ".mlflow.dbx"):
+        (tmp_path / name).write_text("half")
+    monkeypatch.setattr(mlflow_store, "_build", lambda path: path.write_text("whole"))
+    make_database(tmp_path / "mlflow.db", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {".defectops", ".mlflow.dbx", "mlflow.db"}
+
+
 def test_an_existing_database_is_not_made_again(root, monkeypatch):
     monkeypatch.setattr(mlflow_store, "_build", None)
     make_database(root / "mlflow.db", root)
