@@ -384,6 +384,12 @@ def _transparent(name: str, pixels: Array) -> Array:
             f"{half} half-transparent label pixels; save the mask without soft edges",
         )
     clear: Array = alpha == 0
+    if clear.all():
+        raise LabelRefused(
+            name,
+            "E_LABEL_VALUES",
+            "the whole label is transparent; save the mask without an alpha channel",
+        )
     return clear
 
 

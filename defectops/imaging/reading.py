@@ -148,11 +148,11 @@ def read_label_values(path: Path, *, max_pixels: int = MAX_PIXELS) -> Array:
 
 
 def read_label_colours(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """Read a colour-coded label as RGB, 8 bit; an alpha channel is dropped.
+    """Read a colour-coded label as RGB, 8 bit, with its alpha channel if it has one.
 
     Returns
     -------
-    ndarray of uint8, shape (H, W, 3)
+    ndarray of uint8, shape (H, W, 3) or (H, W, 4)
 
     Raises
     ------
@@ -167,7 +167,7 @@ def read_label_colours(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArr
             f"a colour-coded label has three 8-bit channels, this one is {raster.colours} "
             f"{raster.pixels.dtype}",
         )
-    return np.ascontiguousarray(raster.pixels[..., :3])
+    return np.ascontiguousarray(raster.pixels)
 
 
 def read_array(path: Path, *, max_pixels: int = MAX_PIXELS) -> Array:
@@ -208,7 +208,7 @@ def _raster(path: Path, page: int | None, max_pixels: int, refused: type[InputRe
         if head.startswith(_TIFF_MAGICS):
             return read_tiff(stream, size, path.name, page, max_pixels, refused)
         if head.startswith(NPY_MAGIC):
-            raster = read_npy(stream, size, path.name, max_pixels, refused)
+            raster = read_npy(stream, path.name, max_pixels, refused)
         elif head.startswith(PNG_MAGIC):
             raster = read_png(stream.read(), path.name, max_pixels, refused)
         elif head.startswith(JPEG_MAGIC):

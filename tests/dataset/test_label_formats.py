@@ -58,6 +58,8 @@ def test_when_a_type_is_grey_other_greys_are_not_background():
 def test_transparent_is_background_and_soft_edges_are_refused():
     mask = coloured([[(*BLUE, 255), (*BLUE, 0), (0, 255, 0, 0)]])
     assert formats.by_colour("m", mask, {"a": [BLUE]})["a"].tolist() == [[True, False, False]]
+    hidden = coloured([[(*BLUE, 0)]])
+    refused("E_LABEL_VALUES", "whole label", formats.by_colour, "m", hidden, {"a": [BLUE]})
     soft = coloured([[(*BLUE, 120)]])
     refused("E_LABEL_VALUES", "half-transparent", formats.by_colour, "m", soft, {"a": [BLUE]})
 

@@ -834,6 +834,9 @@ def test_colour_coded_labels(tmp_path):
     pixels = np.stack([mask(), mask(0), mask(7)], -1)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_label_colours(tmp_path / "a.png"), pixels)
+    clear = np.dstack([pixels, mask(9)])
+    Image.fromarray(clear).save(tmp_path / "c.png")
+    np.testing.assert_array_equal(read_label_colours(tmp_path / "c.png"), clear)
     Image.fromarray(mask()).save(tmp_path / "b.png")
     with pytest.raises(LabelRefused, match="E_LABEL_CHANNELS"):
         read_label_colours(tmp_path / "b.png")
