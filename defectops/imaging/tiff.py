@@ -172,7 +172,7 @@ def _layout(tiff: TiffDirectories, page: int, max_pixels: int) -> _Layout:
     rows, columns = tiff.number(page, _LENGTH, 0), tiff.number(page, _WIDTH, 0)
     samples = tiff.number(page, _SAMPLES, 1)
     tiled = _TILE_OFFSETS in tiff.pages[page]
-    counts = tiff.values(page, _TILE_COUNTS if tiled else _STRIP_COUNTS)
+    counts = tiff.integers(page, _TILE_COUNTS if tiled else _STRIP_COUNTS)
     stored = int(counts.sum(dtype=np.float64)) if counts.size else tiff.size
     bits = tiff.number(page, _BITS, 1)
     claim = Claim(rows, columns, samples, bits, min(stored, tiff.size))
@@ -198,8 +198,8 @@ def _check_tile(tiff: TiffDirectories, high: int, wide: int, claim: Claim, max_p
 
 def _check_samples(tiff: TiffDirectories, page: int) -> None:
     """Refuse sample types that are no intensities, and codecs that are not read."""
-    kinds = {int(v) for v in tiff.values(page, _FORMAT)} or {1}
-    depths = {int(v) for v in tiff.values(page, _BITS)} or {1}
+    kinds = {int(v) for v in tiff.integers(page, _FORMAT)} or {1}
+    depths = {int(v) for v in tiff.integers(page, _BITS)} or {1}
     kind, depth = min(kinds), min(depths)
     if len(kinds) > 1 or len(depths) > 1:
         raise tiff.refused(
@@ -227,8 +227,8 @@ def _check_samples(tiff: TiffDirectories, page: int) -> None:
 def _check_segments(tiff: TiffDirectories, page: int, layout: _Layout) -> None:
     """Refuse a page whose strips or tiles are not all inside the file."""
     kind = "tile" if layout.tiled else "strip"
-    offsets = tiff.values(page, _TILE_OFFSETS if layout.tiled else _STRIP_OFFSETS).astype(float)
-    counts = tiff.values(page, _TILE_COUNTS if layout.tiled else _STRIP_COUNTS).astype(float)
+    offsets = tiff.integers(page, _TILE_OFFSETS if layout.tiled else _STRIP_OFFSETS).astype(float)
+    counts = tiff.integers(page, _TILE_COUNTS if layout.tiled else _STRIP_COUNTS).astype(float)
     plain = tiff.number(page, _COMPRESSION, 1) == 1
     if counts.size == 0 and plain and offsets.size == 1 == layout.segments:
         counts = np.array([float(layout.needed(0))])  # old writers leave the only count out

@@ -99,10 +99,23 @@ class TiffDirectories:
         found = found.astype(dtype.newbyteorder("="))
         return found.reshape(-1, 2) if _words(entry.type) == 2 else found
 
-    def number(self, page: int, tag: int, default: int) -> int:
-        """Return the first value of a tag as an integer; `default` if the tag is absent."""
+    def integers(self, page: int, tag: int) -> npt.NDArray[Any]:
+        """Return the values of a tag that must hold integers, shape (count,).
+
+        Raises
+        ------
+        InputRefused
+            ``E_CORRUPT`` if it holds fractions or floats.
+        """
         found = self.values(page, tag)
-        return int(found.flat[0]) if found.size else default
+        if found.ndim != 1 or found.dtype.kind not in "ui":
+            raise self.refused(self.name, "E_CORRUPT", f"corrupt: tag {tag} must hold integers")
+        return found
+
+    def number(self, page: int, tag: int, default: int) -> int:
+        """Return the first value of an integer tag; `default` if the tag is absent."""
+        found = self.integers(page, tag)
+        return int(found[0]) if found.size else default
 
     def text(self, page: int, tag: int, limit: int) -> str:
         """Return a tag as text, empty if absent; refused beyond `limit` bytes."""
