@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,41 @@ if TYPE_CHECKING:
     from defectops.micrograph import Array, Field
 
 _TILED_STREAM, _RANDOM_STREAM = 1, 2
+
+
+@dataclass(frozen=True)
+class PatchOptions:
+    """What the network sees in one epoch.
+
+    Parameters
+    ----------
+    patch_px : int
+        Edge of a patch; a multiple of 8.
+    batch : int
+        Patches a step.
+    augmentation : {"random", "exact"}
+        ``random`` cuts `patches_per_epoch` patches at random places, each in a random symmetry of
+        the square; ``exact`` takes every tile in all eight symmetries, as in the paper.
+    patches_per_epoch : int
+        With ``random``.
+    """
+
+    patch_px: int = 256
+    batch: int = 8
+    augmentation: Literal["random", "exact"] = "random"
+    patches_per_epoch: int = 96
+
+    def __post_init__(self) -> None:
+        if self.patch_px < 32 or self.patch_px % 8:
+            raise SettingsRefused(
+                "train.patch_px",
+                "E_CONFIG",
+                f"must be a multiple of 8 from 32 on, got {self.patch_px}",
+            )
+        if min(self.batch, self.patches_per_epoch) < 1:
+            raise SettingsRefused(
+                "train", "E_CONFIG", "batch and patches_per_epoch must be at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -39,6 +74,21 @@ def d4(plane: Array, element: int) -> Array:
     """
     turned = np.rot90(plane, -(element % 4))
     return turned[:, ::-1] if element >= 4 else turned
+
+
+def epoch_batches(
+    fields: Sequence[Field], options: PatchOptions, key: tuple[int, ...]
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch; see `random_batches` and `tiled_batches`."""
+    if options.augmentation == "exact":
+        return tiled_batches(fields, patch_px=options.patch_px, batch=options.batch, key=key)
+    return random_batches(
+        fields,
+        patch_px=options.patch_px,
+        batch=options.batch,
+        count=options.patches_per_epoch,
+        key=key,
+    )
 
 
 def random_batches(

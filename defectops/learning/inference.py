@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from defectops.imaging.tiling import TilingOptions, process
+from defectops.learning.bundle import Bundle, load_bundle
 from defectops.learning.machine import Precision, autocast, device
 
 if TYPE_CHECKING:
     from defectops.micrograph import Array
+from defectops.learning.networks import multiple_px
 
 
 def predict(
@@ -68,3 +72,26 @@ def padded_forward(
 def to_device(network: nn.Module) -> nn.Module:
     """Return the network on the best device there is."""
     return network.to(device())
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A bundle with its network on the best device."""
+
+    bundle: Bundle
+    network: nn.Module
+
+    def probability(self, conditioned: Array) -> Array:
+        """Return the probability of the defect at each pixel of a conditioned plane (H, W)."""
+        edge = multiple_px(self.bundle.spec)
+        return predict(self.network, conditioned, multiple_px=edge)
+
+
+def load_model(path: Path, sha256: str | None = None) -> LoadedModel:
+    """Load a bundle for use; see `defectops.learning.bundle.load_bundle` for what is refused."""
+    return as_model(load_bundle(path, sha256))
+
+
+def as_model(bundle: Bundle) -> LoadedModel:
+    """Return a bundle ready for use."""
+    return LoadedModel(bundle, to_device(bundle.network()))

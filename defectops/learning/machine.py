@@ -48,6 +48,11 @@ def autocast(precision: Precision, on: torch.device) -> AbstractContextManager[o
     return torch.autocast(on.type, dtype=torch.bfloat16)
 
 
+def torch_version() -> str:
+    """Return the version of PyTorch; weights depend on it in the last bits."""
+    return str(torch.__version__)
+
+
 def settle(threads: int = 0) -> int:
     """Make this process deterministic and quick; call once, at the start of a command.
 

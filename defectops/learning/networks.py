@@ -163,12 +163,14 @@ FCDENSENET = (
 GRAPHS = {"defectsegnet": DEFECTSEGNET, "unet": UNET, "fcdensenet": FCDENSENET}
 
 
-def build(spec: NetworkSpec) -> nn.Module:
-    """Return a freshly initialised network.
+def build(spec: NetworkSpec, seed: int | None = None) -> nn.Module:
+    """Return a freshly initialised network; the same seed gives the same weights.
 
     Its ``forward`` takes float tensors of shape (N, 1, H, W), H and W multiples of
     `multiple_px`, and returns logits of the same shape.
     """
+    if seed is not None:
+        torch.manual_seed(seed)
     if spec.architecture == "fcn":
         return FullyConvolutional(spec)
     return GraphNetwork(GRAPHS[spec.architecture], spec)

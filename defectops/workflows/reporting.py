@@ -94,7 +94,7 @@ def _results(
     root: Path, defect: DefectType, pixel_sizes_nm: Mapping[str, float | None]
 ) -> page.DefectResults:
     key, results = defect.key, root / "results"
-    evaluation = _table(results / "evaluation" / f"{key}.csv")
+    evaluation = _table(results / "maps" / key / "scores.csv")
     return page.DefectResults(
         defect=defect,
         training=_mapping(results / "train" / f"{key}.json"),

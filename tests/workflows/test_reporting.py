@@ -126,7 +126,7 @@ class Project:
         for image in IMAGES[defect]:
             for side in self.sides:
                 rows.append(self._score(defect, image, side, (image, side) in undefined))
-        self.table(f"results/evaluation/{defect}.csv", rows)
+        self.table(f"results/maps/{defect}/scores.csv", rows)
         self.table(f"results/timing/{defect}.csv", [{"image": "a", "step": "s", "seconds": 1.5}])
 
     def _score(self, defect, image, side, undefined):

@@ -1,0 +1,106 @@
+"""Evaluate the champion of one defect on dev and test: the only place that opens the test side."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from defectops.atomic import replacing, write_text
+from defectops.learning import machine
+from defectops.measurement.agreement import comparison_map, confusion
+from defectops.micrograph import Array, Field, load_fields, save_fields
+from defectops.workflows.champions import load_champion
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.learning.inference import LoadedModel
+
+SIDES = ("dev", "test")
+COLUMNS = ("image", "side", "tp", "fp", "fn", "tn", "pixel_accuracy", "precision", "recall", "iou")
+
+
+def evaluate(root: Path, defect: DefectType) -> pd.DataFrame:
+    """Segment dev and test with the champion and compare with the labels.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    defect : DefectType
+
+    Returns
+    -------
+    DataFrame
+        ``results/evaluation/<defect>.csv``: one row a field. Empty without a champion; without
+        test rows if the split has no test side. An undefined score is an empty cell.
+
+    Notes
+    -----
+    Also written: ``results/masks/<defect>/{dev,test}.npz``, the fields with the probability in
+    place of the intensity, and ``results/maps/<defect>/``, comparison maps beside micrographs.
+    """
+    machine.settle()
+    results = root / "results"
+    for kind in ("masks", "maps"):
+        shutil.rmtree(results / kind / defect.key, ignore_errors=True)
+        (results / kind / defect.key).mkdir(parents=True)
+    maps = results / "maps" / defect.key
+    champion = load_champion(root, defect)
+    rows: list[dict[str, object]] = []
+    for side in SIDES:
+        given = load_fields(root / "split" / defect.key / f"{side}.npz") if champion else []
+        found = [_segmented(champion, f) for f in given] if champion else []
+        save_fields(results / "masks" / defect.key / f"{side}.npz", found)
+        threshold = champion.bundle.threshold if champion else 0.5
+        names = _map_names(given, side)
+        for field, chance, name in zip(given, found, names, strict=True):
+            prediction = chance.intensity >= threshold
+            rows.append(_row(field, side, prediction))
+            _write_maps(maps / name, field, prediction)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    # Twice: the report writes into results/evaluation itself, and so reads the copy with the maps.
+    for path in (results / "evaluation" / f"{defect.key}.csv", maps / "scores.csv"):
+        write_text(path, table.to_csv(index=False))
+    return table
+
+
+def _segmented(champion: LoadedModel, field: Field) -> Field:
+    return replace(field, intensity=champion.probability(field.intensity))
+
+
+def _row(field: Field, side: str, prediction: Array) -> dict[str, object]:
+    counts = confusion(prediction, field.label, field.ignore)
+    scores = {n: None if s is None else round(s, 6) for n, s in counts.scores().items()}
+    return {"image": field.image, "side": side, **asdict(counts), **scores}
+
+
+def _map_names(fields: Sequence[Field], side: str) -> list[str]:
+    """Return a file stem for each field; several fields of one image are numbered."""
+    names = []
+    seen: dict[str, int] = {}
+    for field in fields:
+        stem = PurePosixPath(field.image).stem
+        seen[stem] = seen.get(stem, 0) + 1
+        names.append(f"{stem}_{side}" + (f"_{seen[stem]}" if seen[stem] > 1 else ""))
+    return names
+
+
+def _write_maps(path: Path, field: Field, prediction: Array) -> None:
+    colours = comparison_map(prediction, field.label, field.ignore)
+    _write_png(path.with_name(f"{path.name}.png"), colours)
+    low, high = np.percentile(field.intensity, (0.5, 99.5))
+    scaled = (field.intensity - low) / max(float(high - low), 1e-6)
+    grey = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    _write_png(path.with_name(f"{path.name}_micrograph.png"), grey)
+
+
+def _write_png(path: Path, picture: Array) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        Image.fromarray(picture).save(stream, format="PNG")

@@ -1,0 +1,185 @@
+"""Judge a freshly trained model on the gate pack; promote it or keep the champion."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from defectops.atomic import write_text
+from defectops.errors import InputRefused
+from defectops.experiments.champions import (
+    Candidate,
+    Champion,
+    Places,
+    note,
+    promote,
+    read_champion,
+    write_champion,
+)
+from defectops.experiments.promotion import (
+    Finding,
+    PromotionOptions,
+    Verdict,
+    judge,
+    may_move,
+)
+from defectops.experiments.registry import Registry, digest
+from defectops.learning import machine
+from defectops.learning.inference import LoadedModel, load_model
+from defectops.measurement.agreement import Counts, comparison_map, confusion
+from defectops.micrograph import Field, load_fields
+from defectops.reporting.curves import draw_iou_curves
+from defectops.reporting.maps import draw_comparison
+from defectops.workflows.champions import places_of
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.experiments.tracking import Tracker
+
+
+def promote_on_repro(
+    root: Path,
+    defect: DefectType,
+    options: PromotionOptions,
+    tracker: Tracker,
+    registry: Registry | None,
+) -> Verdict:
+    """Judge ``models/<defect>/`` on the gate pack and make it champion if the gate lets it.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    defect : DefectType
+    options : PromotionOptions
+    tracker : Tracker
+        The training's run gets the figures: IoU curves, and comparison maps of the dev side.
+    registry : Registry or None
+        None inside ``dvc exp run``: the model is judged, nothing moves.
+
+    Returns
+    -------
+    Verdict
+        Also written to ``results/promotion/<defect>.json``. Fail keeps the champion there is;
+        the stage ends well either way.
+    """
+    machine.settle()
+    places = places_of(root, defect)
+    bundle = root / "models" / defect.key / "model.safetensors"
+    gate = load_fields(root / "split" / defect.key / "gate.npz")
+    run_id = str(
+        json.loads((root / "results" / "runs" / f"{defect.key}.json").read_text())["run_id"]
+    )
+    champion = read_champion(places)
+    model = load_model(bundle)
+    _publish_figures(root, defect, tracker, run_id, model)
+    metrics = gate_metrics(model, gate)
+    same = champion.sha256 == digest(bundle)
+    before = None if same else _champion_metrics(places, champion, gate)
+    verdict = judge(options, metrics, before)
+    moves = registry is not None and may_move(options, verdict, champion.version is not None)
+    if registry is not None:
+        tags = {"defect": defect.key, "preset": str(model.bundle.training["settings"]["preset"])}
+        candidate = Candidate(bundle, run_id, model.bundle.threshold, _defined(metrics), tags)
+        held = verdict if moves else _held(verdict, options)
+        promote(places, registry, candidate, held, note(_reason(verdict, champion, before)))
+    _leave_something(places)
+    found = {**verdict.as_mapping(), "moved": bool(moves and not same)}
+    path = root / "results" / "promotion" / f"{defect.key}.json"
+    write_text(path, json.dumps(found, indent=1, sort_keys=True) + "\n")
+    return verdict
+
+
+def _publish_figures(
+    root: Path, defect: DefectType, tracker: Tracker, run_id: str, model: LoadedModel
+) -> None:
+    """Draw what one wants to see of a training beside its run.
+
+    Done here and not by the training, so that an edit of a figure never trains again.
+    """
+    if not _known(tracker, run_id):
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        curves = pd.read_csv(root / "results" / "curves" / f"{defect.key}.csv")
+        draw_iou_curves(curves, folder / "iou.png", defect.colour)
+        tracker.artifact(run_id, folder / "iou.png", "curves")
+        for field in load_fields(root / "split" / defect.key / "dev.npz"):
+            mask = model.probability(field.intensity) >= model.bundle.threshold
+            path = folder / f"{Path(field.image).stem}_dev.png"
+            draw_comparison(
+                field.intensity,
+                comparison_map(mask, field.label, field.ignore),
+                path,
+                pixel_size_nm=field.calibration.pixel_size_nm,
+                title=f"{field.image}, development side",
+            )
+            tracker.artifact(run_id, path, "comparison")
+
+
+def _known(tracker: Tracker, run_id: str) -> bool:
+    """Whether the store holds the run; a clone may have the model but not the store."""
+    try:
+        tracker.run(run_id)
+    except InputRefused:
+        return False
+    return True
+
+
+def gate_metrics(model: LoadedModel, gate: Sequence[Field]) -> dict[str, float | None]:
+    """Return a model's pooled pixel scores on the gate fields, at its own threshold.
+
+    Returns
+    -------
+    dict
+        ``iou``, ``precision``, ``recall``, ``pixel_accuracy``; None where undefined.
+    """
+    total = Counts(0, 0, 0, 0)
+    for field in gate:
+        mask = model.probability(field.intensity) >= model.bundle.threshold
+        total += confusion(mask, field.label, field.ignore)
+    return {name: None if s is None else round(s, 6) for name, s in total.scores().items()}
+
+
+def _champion_metrics(
+    places: Places, champion: Champion, gate: Sequence[Field]
+) -> dict[str, float | None] | None:
+    """Return the champion's scores on the same fields; None without one, or without its bundle."""
+    if champion.sha256 is None or not places.bundle.is_file():
+        return None
+    return gate_metrics(load_model(places.bundle, champion.sha256), gate)
+
+
+def _held(verdict: Verdict, options: PromotionOptions) -> Verdict:
+    """Return a verdict that keeps the champion although the rules let the model pass."""
+    if not verdict.passed:
+        return verdict
+    text = f"promotion.on_repro is {options.on_repro}: the champion stays"
+    return Verdict("fail", (Finding("on_repro", "fail", None, None, text),))
+
+
+def _reason(verdict: Verdict, champion: Champion, before: dict[str, float | None] | None) -> str:
+    if champion.version is not None and before is None:
+        return (
+            f"{verdict.reason}; the bundle of version {champion.version} was not at hand, so it "
+            "was not compared with"
+        )
+    return verdict.reason
+
+
+def _leave_something(places: Places) -> None:
+    """Write a file and a folder that say so where there is no champion: outputs must exist."""
+    places.bundle.parent.mkdir(parents=True, exist_ok=True)
+    if not places.file.is_file():
+        write_champion(places, read_champion(places))
+    if not places.journal.is_file():
+        write_text(places.journal, "")
+
+
+def _defined(metrics: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None}

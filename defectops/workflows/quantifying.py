@@ -1,0 +1,321 @@
+"""Measure one defect type: label, prediction and truth of every region, with intervals."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from defectops.atomic import replacing, write_text
+from defectops.dataset.synthesis_truth import true_quantities
+from defectops.learning import machine
+from defectops.measurement.paired import model_quantities
+from defectops.measurement.quantities import (
+    COLUMNS,
+    Measurement,
+    MeasureOptions,
+    observe_lines,
+    observe_particles,
+    pool,
+    table_rows,
+)
+from defectops.micrograph import Array, Calibration, Field, Region, load_fields
+from defectops.workflows.champions import load_champion
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.learning.inference import LoadedModel
+
+POOLED = "pooled"
+_BINS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One connected field of a region: what label and prediction show, and where it lies."""
+
+    field: Field
+    label: Measurement | None
+    prediction: Measurement
+
+
+def quantify(root: Path, defect: DefectType, options: MeasureOptions) -> pd.DataFrame:
+    """Measure what `evaluate` segmented, and whole micrographs, with the champion of one defect.
+
+    Regions ``dev``, ``test`` and ``dev+test`` compare the prediction with the label of the same
+    field; fields of one image that join to a rectangle are measured as one, so that no particle
+    is cut between them. ``whole`` is the prediction on the complete micrograph, most of which the
+    model may have been trained on. Rows of the image ``pooled`` take all images together.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    defect : DefectType
+    options : MeasureOptions
+
+    Returns
+    -------
+    DataFrame
+        ``results/quantities/<defect>.csv``; empty without a champion.
+
+    Notes
+    -----
+    Also written: ``results/objects/<defect>.parquet`` (one row an object of dev+test),
+    ``results/histograms/<defect>.csv`` and ``results/timing/<defect>.csv``.
+    """
+    machine.settle()
+    results = root / "results"
+    champion = load_champion(root, defect)
+    rows: list[dict[str, object]] = []
+    seen: dict[str, list[_Seen]] = {}
+    timing: list[dict[str, object]] = []
+    if champion is not None:
+        sides = _segmented_sides(results / "masks" / defect.key)
+        regions = {**sides, "dev+test": sides["dev"] + sides["test"]}
+        threshold = champion.bundle.threshold
+        for region, fields in regions.items():
+            seen[region] = [_see(defect, f, threshold, options) for f in joined(fields)]
+        seen["whole"] = list(_whole(root, defect, champion, options, timing))
+        truths = _truths(root, defect)
+        for region, fields_seen in seen.items():
+            rows += _region_rows(region, fields_seen, truths, defect)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    write_text(results / "quantities" / f"{defect.key}.csv", table.to_csv(index=False))
+    compared = seen.get("dev+test", [])
+    _write_objects(results / "objects" / f"{defect.key}.parquet", compared)
+    _write_histogram(results / "histograms" / f"{defect.key}.csv", compared, defect)
+    times = pd.DataFrame(timing, columns=["image", "step", "seconds"])
+    write_text(results / "timing" / f"{defect.key}.csv", times.to_csv(index=False))
+    return table
+
+
+def joined(fields: Sequence[Field]) -> list[Field]:
+    """Join the fields of each image that fill a rectangle without overlap; leave others alone."""
+    found = []
+    for image in dict.fromkeys(f.image for f in fields):
+        own = [f for f in fields if f.image == image]
+        box = Region(
+            min(f.region.top for f in own),
+            max(f.region.bottom for f in own),
+            min(f.region.left for f in own),
+            max(f.region.right for f in own),
+        )
+        area = sum(f.intensity.size for f in own)
+        apart = not any(a.region.overlaps(b.region) for i, a in enumerate(own) for b in own[:i])
+        if len(own) > 1 and apart and area == box.shape[0] * box.shape[1]:
+            found.append(_mosaic(own, box))
+        else:
+            found += own
+    return found
+
+
+def _mosaic(fields: Sequence[Field], box: Region) -> Field:
+    intensity = np.zeros(box.shape, np.float32)
+    label, ignore = np.zeros(box.shape, bool), np.zeros(box.shape, bool)
+    for field in fields:
+        r = field.region
+        inside = Region(r.top - box.top, r.bottom - box.top, r.left - box.left, r.right - box.left)
+        intensity[inside.slices] = field.intensity
+        label[inside.slices] = field.label
+        ignore[inside.slices] = field.ignore
+    return replace(fields[0], region=box, intensity=intensity, label=label, ignore=ignore)
+
+
+def _segmented_sides(folder: Path) -> dict[str, list[Field]]:
+    return {side: load_fields(folder / f"{side}.npz") for side in ("dev", "test")}
+
+
+def _see(defect: DefectType, field: Field, threshold: float, options: MeasureOptions) -> _Seen:
+    """Measure label and prediction; `field.intensity` holds the probability."""
+    label = _observe(defect, field.label, field.calibration, options, field.ignore)
+    mask = field.intensity >= threshold
+    return _Seen(field, label, _observe(defect, mask, field.calibration, options, field.ignore))
+
+
+def _observe(
+    defect: DefectType,
+    mask: Array,
+    calibration: Calibration,
+    options: MeasureOptions,
+    ignore: Array,
+) -> Measurement:
+    observe = observe_lines if defect.shape == "line" else observe_particles
+    return observe(mask, calibration, options, ignore)
+
+
+def _whole(
+    root: Path,
+    defect: DefectType,
+    champion: LoadedModel,
+    options: MeasureOptions,
+    timing: list[dict[str, object]],
+) -> Iterator[_Seen]:
+    for path in sorted((root / "prepared" / defect.key).glob("*.npz")):
+        (field,) = load_fields(path)
+        started = time.perf_counter()
+        mask = champion.probability(field.intensity) >= champion.bundle.threshold
+        segmented = time.perf_counter()
+        measured = _observe(defect, mask, field.calibration, options, field.ignore)
+        done = time.perf_counter()
+        for step, seconds in (
+            ("segmentation", segmented - started),
+            ("quantification", done - segmented),
+        ):
+            timing.append({"image": field.image, "step": step, "seconds": round(seconds, 4)})
+        yield _Seen(field, None, measured)
+
+
+def _region_rows(
+    region: str,
+    seen: Sequence[_Seen],
+    truths: Mapping[str, Any],
+    defect: DefectType,
+) -> list[dict[str, object]]:
+    rows = []
+    images = list(dict.fromkeys(s.field.image for s in seen))
+    for image in images:
+        rows += _group_rows(image, region, [s for s in seen if s.field.image == image])
+        if image in truths:
+            regions = [s.field.region for s in seen if s.field.image == image]
+            rows += _truth_rows(image, region, [(truths[image], r) for r in regions], defect)
+    one_scale = len({s.field.calibration.calibrated for s in seen}) == 1
+    if len(images) > 1 and one_scale:
+        rows += _group_rows(POOLED, region, seen)
+        if all(image in truths for image in images):
+            parts = [(truths[s.field.image], s.field.region) for s in seen]
+            rows += _truth_rows(POOLED, region, parts, defect)
+    return rows
+
+
+def _group_rows(image: str, region: str, seen: Sequence[_Seen]) -> list[dict[str, object]]:
+    predicted = [s.prediction for s in seen]
+    labelled = [s.label for s in seen if s.label is not None]
+    rows = []
+    if labelled:
+        rows += table_rows(pool(labelled), image=image, region=region, source="label")
+    rows += table_rows(pool(predicted), image=image, region=region, source="prediction")
+    if labelled:
+        model = model_quantities(labelled, predicted)
+        rows += table_rows(model, image=image, region=region, source="prediction")
+    return rows
+
+
+def _truths(root: Path, defect: DefectType) -> dict[str, Any]:
+    """Return what a synthetic micrograph was drawn from, by image."""
+    truths = {}
+    for path in sorted((root / "prepared" / defect.key).glob("*.npz")):
+        file = path.parent / "truth" / f"{path.stem}.json"
+        if file.is_file():
+            (field,) = load_fields(path)
+            truths[field.image] = json.loads(file.read_text(encoding="utf-8"))
+    return truths
+
+
+def _truth_rows(
+    image: str, region: str, parts: Sequence[tuple[Mapping[str, Any], Region]], defect: DefectType
+) -> list[dict[str, object]]:
+    """Return the true quantities of several regions together, under the names of the measured."""
+    volumes = np.array([_volume_m3(truth, r) for truth, r in parts])
+    areas = np.array([_area_m2(truth, r) for truth, r in parts])
+    true = pd.DataFrame([true_quantities(truth, defect.key, r) for truth, r in parts])
+    if defect.shape == "line":
+        density = float(true["dislocation_density"] @ volumes / volumes.sum())
+        values = {
+            "dislocation_density_skeleton": (density, "m^-2"),
+            "dislocation_density_grid": (density, "m^-2"),
+        }
+        count, method = 0, "length of visible lines in region and foil / volume"
+    else:
+        counts = (true["number_density"] * volumes).round()
+        mean, sd = _pooled_moments(counts, true["mean_diameter"], true["sd_diameter"])
+        values = {
+            "number_density": (float(counts.sum() / volumes.sum()), "m^-3"),
+            "areal_density": (float(counts.sum() / areas.sum()), "m^-2"),
+            "mean_diameter": (mean, "nm"),
+            "sd_diameter": (sd, "nm"),
+        }
+        count, method = int(counts.sum()), "particles with their centre in region and foil"
+    return [
+        {
+            "image": image,
+            "region": region,
+            "source": "truth",
+            "quantity": name,
+            "value": value,
+            "unit": unit,
+            "n": count or None,
+            "method": method,
+        }
+        for name, (value, unit) in values.items()
+    ]
+
+
+def _pooled_moments(
+    counts: pd.Series[float], means: pd.Series[float], sds: pd.Series[float]
+) -> tuple[float, float]:
+    """Return mean and sample standard deviation of samples put together."""
+    total = counts.sum()
+    if total < 2:
+        return float(means.max()), float("nan")
+    mean = float((counts * means.fillna(0)).sum() / total)
+    within = ((counts - 1).clip(lower=0) * sds.fillna(0) ** 2).sum()
+    between = (counts * (means.fillna(mean) - mean) ** 2).sum()
+    return mean, float(np.sqrt((within + between) / (total - 1)))
+
+
+def _area_m2(truth: Mapping[str, Any], region: Region) -> float:
+    return region.shape[0] * region.shape[1] * (float(truth["pixel_size_nm"]) * 1e-9) ** 2
+
+
+def _volume_m3(truth: Mapping[str, Any], region: Region) -> float:
+    return _area_m2(truth, region) * float(truth["thickness_nm"]) * 1e-9
+
+
+def _write_objects(path: Path, seen: Sequence[_Seen]) -> None:
+    """Write one row an object of label and prediction, with positions in the whole micrograph."""
+    parts = []
+    for item in seen:
+        for source, measured in (("label", item.label), ("prediction", item.prediction)):
+            if measured is None:
+                continue
+            table = measured.objects.copy()
+            for axis, start in (("row", item.field.region.top), ("column", item.field.region.left)):
+                name = f"centroid_{axis}_px"
+                if name in table:
+                    table[name] = table[name] + start
+            table.insert(0, "image", item.field.image)
+            table.insert(1, "source", source)
+            parts.append(table)
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"image": []})
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _write_histogram(path: Path, seen: Sequence[_Seen], defect: DefectType) -> None:
+    """Count label and prediction over the same bins of diameter (lines: of length)."""
+    stem = "length" if defect.shape == "line" else "equivalent_diameter"
+    sizes: dict[str, list[float]] = {"label": [], "prediction": []}
+    for item in seen:
+        column = f"{stem}_{item.field.calibration.length_unit}"
+        if item.label is not None:
+            sizes["label"] += item.label.objects[column].tolist()
+        sizes["prediction"] += item.prediction.objects[column].tolist()
+    top = max((max(s) for s in sizes.values() if s), default=0.0)
+    edges = np.linspace(0, top, _BINS + 1)
+    rows: list[dict[str, object]] = []
+    for source, found in sizes.items() if top > 0 else ():
+        counts = np.histogram(found, edges)[0].tolist()
+        bins = zip(edges[:-1].round(4), edges[1:].round(4), counts, strict=True)
+        rows += [
+            {"source": source, "bin_low_nm": low, "bin_high_nm": high, "count": count}
+            for low, high, count in bins
+        ]
+    columns = ["source", "bin_low_nm", "bin_high_nm", "count"]
+    write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False))

@@ -1,0 +1,284 @@
+"""Train the model of one defect: resume or begin, record every epoch, keep the best weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from defectops.atomic import write_text
+from defectops.dataset.patches import epoch_batches
+from defectops.experiments.provenance import run_tags
+from defectops.experiments.tracking import Tracker, close_stale_runs, ending
+from defectops.learning import machine
+from defectops.learning.bundle import Bundle, file_sha256, save_bundle
+from defectops.learning.inference import to_device
+from defectops.learning.networks import build, multiple_px, receptive_field_px, weight_count
+from defectops.learning.training import (
+    EpochRecord,
+    TrainingState,
+    fit,
+    load_state,
+    save_state,
+)
+from defectops.micrograph import Field, load_fields
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.imaging.conditioning import ConditioningOptions
+    from defectops.workflows.train_settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left behind."""
+
+    bundle: Path
+    sha256: str
+    run_id: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One training: what it is, where its files are, who listens."""
+
+    root: Path
+    defect: DefectType
+    settings: TrainSettings
+    conditioning: ConditioningOptions
+    train: Sequence[Field]
+    dev: Sequence[Field]
+    data_sha256: str
+    threads: int
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that decides the weights; a checkpoint of another training has another."""
+        parts = [
+            self.data_sha256,
+            json.dumps(self.settings.flat(), sort_keys=True),
+            str(self.threads),
+            machine.torch_version(),
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / ".defectops" / "checkpoints" / f"{self.defect.key}.safetensors"
+
+
+@dataclass
+class _Progress:
+    """What has to outlast a kill beside the weights: the run, and the curve so far."""
+
+    run_id: str
+    rows: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Shells:
+    """Who is told of a training: the tracker, and a listener."""
+
+    tracker: Tracker
+    listen: Callable[[EpochRecord], None] = lambda record: None
+
+
+def train(
+    root: Path,
+    defect: DefectType,
+    settings: TrainSettings,
+    conditioning: ConditioningOptions,
+    shells: Shells,
+) -> Trained:
+    """Train on ``split/<defect>/train.npz`` and keep the weights that are best on dev.
+
+    Only the train and the development side are opened. A training that was killed goes on after
+    its last whole epoch, in the same run, to the same weights.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    defect : DefectType
+    settings : TrainSettings
+    conditioning : ConditioningOptions
+        What the fields went through; stored in the bundle, so that a micrograph is treated alike.
+    shells : Shells
+        Each training is a run of the tracker, in the experiment of its defect; the listener is
+        called with each epoch's record.
+
+    Returns
+    -------
+    Trained
+        Files are ``models/<defect>/model.safetensors``, ``results/curves/<defect>.csv``,
+        ``results/train/<defect>.json`` and ``results/runs/<defect>.json``.
+
+    Raises
+    ------
+    TrainingDiverged
+        The loss is not finite; the checkpoint of the last good epoch stays.
+    """
+    tracker = shells.tracker
+    close_stale_runs(tracker)
+    work = _work(root, defect, settings, conditioning)
+    progress, state = _resume_or_begin(work, tracker)
+    with ending(tracker, progress.run_id):
+        _drop_previous_results(work)
+        state = _run(work, shells, progress, state)
+        bundle = root / "models" / defect.key / "model.safetensors"
+        metrics = _metrics(work, state, progress)
+        sha256 = save_bundle(bundle, _bundle(work, state, metrics))
+        _write_results(work, progress, metrics)
+        facts = {"run_id": progress.run_id, "sha256": sha256}
+        write_text(root / "results" / "runs" / f"{defect.key}.json", _json(facts))
+    work.checkpoint.unlink(missing_ok=True)
+    work.checkpoint.with_suffix(".json").unlink(missing_ok=True)
+    return Trained(bundle, sha256, progress.run_id, metrics)
+
+
+def _work(
+    root: Path, defect: DefectType, settings: TrainSettings, conditioning: ConditioningOptions
+) -> _Work:
+    folder = root / "split" / defect.key
+    paths = [folder / "train.npz", folder / "dev.npz"]
+    digest = hashlib.sha256("".join(file_sha256(p) for p in paths).encode()).hexdigest()
+    return _Work(
+        root=root,
+        defect=defect,
+        settings=settings,
+        conditioning=conditioning,
+        train=load_fields(paths[0]),
+        dev=load_fields(paths[1]),
+        data_sha256=digest,
+        threads=machine.settle(settings.threads),
+    )
+
+
+def _resume_or_begin(work: _Work, tracker: Tracker) -> tuple[_Progress, TrainingState | None]:
+    state = load_state(work.checkpoint, work.identity)
+    notes = work.checkpoint.with_suffix(".json")
+    if state is not None and notes.is_file():
+        progress = _Progress(**json.loads(notes.read_text()))
+        progress.rows = progress.rows[: state.epoch]
+        tracker.reopen(progress.run_id)
+        return progress, state
+    name = f"{work.settings.network.architecture} {work.settings.preset} seed {_seed(work)}"
+    tags = run_tags(work.root, work.defect.key, work.settings.preset)
+    tags |= {"threads": str(work.threads), "training.identity": work.identity}
+    run_id = tracker.start(work.defect.model_name, name, work.settings.flat(), tags)
+    for side, fields in (("train", work.train), ("dev", work.dev)):
+        path = f"split/{work.defect.key}/{side}.npz"
+        digest = tags.get(f"dvc.md5.{path}") or file_sha256(work.root / path)
+        images = sorted({f.image for f in fields})
+        tracker.dataset(run_id, f"{work.defect.key} {side}", digest, ", ".join(images), side)
+    return _Progress(run_id, []), None
+
+
+def _run(
+    work: _Work,
+    shells: Shells,
+    progress: _Progress,
+    state: TrainingState | None,
+) -> TrainingState:
+    """Iterate over the epochs; after each, record it first and save it last."""
+    options = work.settings.training
+    network = to_device(build(work.settings.network, options.seed))
+    epochs = fit(
+        network,
+        lambda epoch: epoch_batches(work.train, work.settings.patches, (options.seed, epoch)),
+        work.dev,
+        options,
+        multiple_px=multiple_px(work.settings.network),
+        state=state,
+    )
+    for record in epochs:
+        state = record.state
+        progress.rows.append(record.row())
+        shells.tracker.metrics(progress.run_id, _tracked(record), step=record.epoch)
+        write_text(work.checkpoint.with_suffix(".json"), _json(asdict(progress)))
+        save_state(work.checkpoint, state, work.identity)
+        shells.listen(record)
+    if state is None:
+        raise RuntimeError("a training without epochs")  # options refuse it before
+    return state
+
+
+def _tracked(record: EpochRecord) -> dict[str, float]:
+    return {
+        "train/iou": record.train_iou,
+        "dev/iou": record.dev_iou,
+        "dev/threshold": record.threshold,
+        "loss": record.loss,
+        "loss/l2": record.l2,
+        "lr": record.learning_rate,
+        "positive_weight": record.positive_weight,
+        "images_per_s": record.images_per_s,
+    }
+
+
+def _metrics(work: _Work, state: TrainingState, progress: _Progress) -> dict[str, float]:
+    best = progress.rows[state.best_epoch]
+    return {
+        "dev_iou": round(state.best_iou, 6),
+        "train_iou_at_best": round(best["train_iou"], 6),
+        "threshold": state.best_threshold,
+        "best_epoch": state.best_epoch,
+        "epochs_run": state.epoch,
+        "weights": weight_count(build(work.settings.network)),
+        "receptive_field_px": receptive_field_px(work.settings.network),
+    }
+
+
+def _bundle(work: _Work, state: TrainingState, metrics: Mapping[str, float]) -> Bundle:
+    sizes = [f.calibration.pixel_size_nm for f in work.train]
+    known = [s for s in sizes if s is not None]
+    return Bundle(
+        spec=work.settings.network,
+        weights=state.best_weights(),
+        defect=asdict(work.defect),
+        conditioning=asdict(work.conditioning),
+        threshold=state.best_threshold,
+        envelope={
+            "pixel_size_nm_low": min(known) if len(known) == len(sizes) else None,
+            "pixel_size_nm_high": max(known) if len(known) == len(sizes) else None,
+        },
+        training={
+            "data_sha256": work.data_sha256,
+            "settings": work.settings.flat(),
+            "threads": work.threads,
+            "metrics": dict(metrics),
+        },
+    )
+
+
+def _write_results(work: _Work, progress: _Progress, metrics: Mapping[str, float]) -> None:
+    results, key = work.root / "results", work.defect.key
+    curves = pd.DataFrame(progress.rows).astype({"epoch": int}).round(6)
+    write_text(results / "curves" / f"{key}.csv", curves.to_csv(index=False))
+    write_text(results / "train" / f"{key}.json", _json(metrics))
+
+
+def _drop_previous_results(work: _Work) -> None:
+    """Remove the results of an earlier training: one that fails must not leave them lying about."""
+    results, key = work.root / "results", work.defect.key
+    for path in (
+        work.root / "models" / key / "model.safetensors",
+        results / "curves" / f"{key}.csv",
+        results / "train" / f"{key}.json",
+        results / "runs" / f"{key}.json",
+    ):
+        path.unlink(missing_ok=True)
+
+
+def _seed(work: _Work) -> int:
+    return work.settings.training.seed
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"

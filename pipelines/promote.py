@@ -1,0 +1,29 @@
+"""Stage ``promote``: judge the trained model of one defect; make it champion if it passes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from defectops import settings
+from defectops.cli.rim import guarded
+from defectops.experiments.mlflow_registry import MlflowRegistry
+from defectops.experiments.mlflow_tracking import MlflowTracker
+from defectops.experiments.promotion import PromotionOptions
+from defectops.workflows.parameters import load_parameters
+from defectops.workflows.promoting import promote_on_repro
+
+
+def main(defect: str) -> None:
+    """Run the stage in the project's folder, for one of the defects of ``params.yaml``."""
+    root = Path()
+    parameters = load_parameters(root)
+    options = parameters.options("promotion", defect, PromotionOptions)
+    tracker = MlflowTracker(settings.tracking_uri(root), root)
+    registry = None if settings.inside_experiment() else MlflowRegistry(tracker)
+    verdict = promote_on_repro(root, parameters.defect(defect), options, tracker, registry)
+    sys.stderr.write(f"{defect} {verdict.outcome}: {verdict.reason}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(*sys.argv[1:])))

@@ -1,0 +1,22 @@
+"""Stage ``quantify``: densities and sizes of one defect, from label, prediction and truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from defectops.cli.rim import guarded
+from defectops.measurement.quantities import MeasureOptions
+from defectops.workflows.parameters import load_parameters
+from defectops.workflows.quantifying import quantify
+
+
+def main(defect: str) -> None:
+    """Run the stage in the project's folder, for one of the defects of ``params.yaml``."""
+    parameters = load_parameters(Path())
+    options = parameters.options("quantify", defect, MeasureOptions)
+    quantify(Path(), parameters.defect(defect), options)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(*sys.argv[1:])))
