@@ -174,7 +174,7 @@ def final_name(image: Path, name_from: NameFrom) -> str:
     MicrographRefused
         ``E_PATH``: the name would be ambiguous or unsafe in the manifest.
     """
-    name = image.name if name_from == "stem" else image.resolve().parent.name + image.suffix
+    name = image.name if name_from == "stem" else image.absolute().parent.name + image.suffix
     if _FORBIDDEN.search(name) or not name.isprintable() or name != name.strip():
         raise MicrographRefused(
             name,
@@ -383,7 +383,7 @@ def _by_image(
 
 
 def _image_key(file: Path, images: Mapping[str, Path], name_from: NameFrom) -> str | None:
-    names = [file.resolve().parent.name if name_from == "parent" else file.stem]
+    names = [file.absolute().parent.name if name_from == "parent" else file.stem]
     if name_from == "stem":
         names.append(_LABEL_ENDINGS.sub("", file.stem))
     # A suffix is added because the key drops one, and a stem may hold dots.

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from defectops.dataset.splits import Fractions
 
 
+UNKNOWN_TYPE = "unnamed"
+"""Type of the labels of an archive that is unpacked elsewhere without saying what they show."""
+
+
 @dataclass(frozen=True)
 class ImportRequest:
     """What the user asks for; see ``defectops data import --help`` for each.
@@ -79,6 +83,10 @@ def unpacked(request: ImportRequest, scratch: Path) -> ImportRequest:
     images = next((home / n for n in ("images", "micrographs") if (home / n).is_dir()), home)
     labels = request.labels or tuple(str(p) for p in [home / "labels"] if p.is_dir())
     ignore = request.ignore or tuple(str(p) for p in [home / "ignore"] if p.is_dir())
+    told = request.defects or request.colours or request.indices
+    if labels and not told and request.into is not None:
+        # Whoever only unpacks a set elsewhere need not know yet what its labels show.
+        request = changed(request, defects=(UNKNOWN_TYPE,))
     return changed(request, images=(str(images),), labels=labels, ignore=ignore)
 
 

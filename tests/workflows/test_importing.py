@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -352,6 +353,20 @@ def test_an_archive_of_a_data_folder_is_imported_as_it_is(project):
         ),
     )
     assert tree(project / "two") == tree(project / "one")
+
+
+def test_an_archive_of_images_and_labels_needs_no_type_elsewhere(project):
+    archive = project.parent / "set.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        for n in "abc":
+            z.write(project.parent / "in" / f"{n}.tif", f"images/{n}.tif")
+            z.write(project.parent / "masks" / f"{n}_mask.png", f"labels/{n}.png")
+    asked = request(project, images=(str(archive),), labels=(), defects=())
+    (project / "out").mkdir()
+    report = import_data(project, replace(asked, into=project / "out"))
+    assert report.pixels == {"unnamed": 150}
+    with pytest.raises(LabelRefused, match="E_USAGE"):
+        import_data(project, asked)
 
 
 def test_a_sidecar_travels_with_its_image(project):
