@@ -57,9 +57,9 @@ def record(root: Path) -> None:
     Raises
     ------
     EnvironmentFault
-        DVC failed; its last line is quoted.
+        DVC failed; what it said is quoted.
     """
-    _dvc(root, "add", "--quiet", "data")
+    _dvc(root, "add", "data")
     yaml, pointer = edit_yaml(root / POINTER)
     if any(out.get("remote") == BUNDLED_REMOTE for out in pointer["outs"]):
         for out in pointer["outs"]:
@@ -77,6 +77,8 @@ def _dvc(root: Path, *words: str) -> str:
         check=False,
     )
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise EnvironmentFault(f"dvc {words[0]}", "E_DVC", lines[-1])
+        said = " ".join((done.stderr or done.stdout or "no message").split())
+        raise EnvironmentFault(
+            f"dvc {words[0]}", "E_DVC", f"failed: {said[:400]}; mend it, then run `dvc add data`"
+        )
     return done.stdout

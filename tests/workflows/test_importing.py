@@ -14,7 +14,14 @@ from PIL import Image
 from defectops import settings
 from defectops.dataset.manifest import read_manifest
 from defectops.dataset.splits import SplitOptions
-from defectops.errors import Conflict, DefectopsError, GateFailed, LabelRefused, SettingsRefused
+from defectops.errors import (
+    Conflict,
+    DefectopsError,
+    EnvironmentFault,
+    GateFailed,
+    LabelRefused,
+    SettingsRefused,
+)
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.micrograph import load_fields
 from defectops.workflows.gathering import ImportRequest
@@ -503,6 +510,11 @@ def test_dvc_records_the_data_and_never_in_the_bundled_remote(project):
     assert report.commands[0] == "git add data.dvc params.yaml"
     assert "remote" not in pointer.read_text()
     assert not list(project.glob("data.replaced*"))
+
+    (project / "dvc.yaml").write_text("a: b: c\n")
+    with pytest.raises(EnvironmentFault, match=r"E_DVC.*dvc\.yaml.*is invalid"):
+        import_data(project, request(project, dvc=True))
+    (project / "dvc.yaml").unlink()
 
     shutil.rmtree(project / "data")
     with pytest.raises(Conflict, match="not here"):
