@@ -16,10 +16,10 @@ from defectops.experiments.champions import (
     Places,
     checked_champion,
     read_champion,
-    recover,
     unfinished,
 )
 from defectops.experiments.locks import locked
+from defectops.experiments.succession import recover
 from defectops.experiments.tracking import Tracker, close_stale_runs, owner_is
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Shall this model become champion? Rules judge the numbers they are handed, nothing else.
 
 Each rule answers pass, fail or inconclusive with the number it looked at. Nothing here reads a
-file or asks a registry; `champions` moves what a verdict allows to be moved.
+file or asks a registry; `succession` moves what a verdict allows to be moved.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-_PACKAGES = ("defectops", "torch", "numpy", "scikit-image", "mlflow")
+PACKAGES = ("defectops", "torch", "numpy", "scipy", "scikit-image", "mlflow", "dvc")
+NONE = "none"
+
+_GIT_SECONDS = 60
 
 
 def run_tags(root: Path, defect: str, preset: str) -> dict[str, str]:
@@ -31,47 +34,78 @@ def run_tags(root: Path, defect: str, preset: str) -> dict[str, str]:
         ``dvc.md5.<path>`` of what DVC recorded of the data and of this defect's stages, and
         ``version.<package>``.
     """
-    tags = {"defect": defect, "preset": preset, "version.python": platform.python_version()}
-    for package in _PACKAGES:
+    stages = (f"prepare@{defect}", f"split@{defect}")
+    digests = {f"dvc.md5.{path}": md5 for path, md5 in dvc_digests(root, stages).items()}
+    return {"defect": defect, "preset": preset, **git_tags(root), **digests, **versions()}
+
+
+def git_tags(root: Path) -> dict[str, str]:
+    """Return ``git.commit`` and ``git.dirty`` of the project's checkout."""
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    dirty = NONE if changes is None else str(bool(changes)).lower()
+    return {"git.commit": commit or NONE, "git.dirty": dirty}
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return ``version.<package>`` of what is installed, without importing it."""
+    found = {"version.python": platform.python_version()}
+    for name in packages:
         try:
-            tags[f"version.{package}"] = version(package)
+            found[f"version.{name}"] = version(name)
         except PackageNotFoundError:
             continue
-    return tags | _git(root) | _dvc(root, defect)
+    return found
 
 
-def _git(root: Path) -> dict[str, str]:
-    commit = _run_git(root, ["rev-parse", "HEAD"])
-    if commit is None:
-        return {"git.commit": "none", "git.dirty": "none"}
-    changed = _run_git(root, ["status", "--porcelain", "--untracked-files=no"])
-    return {"git.commit": commit, "git.dirty": "true" if changed else "false"}
+def dvc_digests(root: Path, stages: Iterable[str]) -> dict[str, str]:
+    """Return path to MD5 (``….dir`` for folders) of the data and of what stages wrote.
+
+    Parameters
+    ----------
+    root : Path
+        Its ``data.dvc`` and ``dvc.lock`` are read. A file that is missing or broken counts as
+        empty: a run does not fail for a tag.
+    stages : iterable of str
+        Names in ``dvc.lock``.
+    """
+    digests = _md5s(_yaml(root / "data.dvc").get("outs"))
+    known = _mapping(_yaml(root / "dvc.lock").get("stages"))
+    for stage in stages:
+        digests |= _md5s(_mapping(known.get(stage)).get("outs"))
+    return digests
 
 
-def _run_git(root: Path, words: Sequence[str]) -> str | None:
+def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, timeout=60, check=True
+            ["git", *arguments],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_GIT_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 
 
-def _dvc(root: Path, defect: str) -> dict[str, str]:
-    """Return digests from ``data.dvc`` and, for the stages up to training, from ``dvc.lock``."""
-    tags = {}
-    for out in _yaml(root / "data.dvc").get("outs") or []:
-        tags[f"dvc.md5.{out['path']}"] = str(out.get("md5", ""))
-    stages = _yaml(root / "dvc.lock").get("stages") or {}
-    for stage in ("prepare", "split"):
-        for out in (stages.get(f"{stage}@{defect}") or {}).get("outs") or []:
-            tags[f"dvc.md5.{out['path']}"] = str(out.get("md5", ""))
-    return {name: value for name, value in tags.items() if value}
-
-
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> Mapping[str, Any]:
     try:
-        return dict(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, YAMLError):
+        return _mapping(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+    except (OSError, YAMLError, ValueError, RecursionError):
         return {}
+
+
+def _md5s(rows: object) -> dict[str, str]:
+    found = {}
+    for row in rows if isinstance(rows, list) else []:
+        entry = _mapping(row)
+        if isinstance(entry.get("path"), str) and entry.get("md5"):
+            found[str(entry["path"])] = str(entry["md5"])
+    return found
+
+
+def _mapping(node: object) -> Mapping[str, Any]:
+    return node if isinstance(node, Mapping) else {}

@@ -12,15 +12,7 @@ import pandas as pd
 
 from defectops.atomic import write_text
 from defectops.errors import InputRefused
-from defectops.experiments.champions import (
-    Candidate,
-    Champion,
-    Places,
-    note,
-    promote,
-    read_champion,
-    write_champion,
-)
+from defectops.experiments.champions import Champion, Places, read_champion, write_champion
 from defectops.experiments.promotion import (
     Finding,
     PromotionOptions,
@@ -29,6 +21,7 @@ from defectops.experiments.promotion import (
     may_move,
 )
 from defectops.experiments.registry import Registry, digest
+from defectops.experiments.succession import Candidate, note, promote
 from defectops.learning import machine
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.measurement.agreement import Counts, comparison_map, confusion

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from defectops.experiments import champions
-from defectops.experiments.champions import Candidate, Note, checked_champion, promote
+from defectops.experiments import succession
+from defectops.experiments.champions import checked_champion
 from defectops.experiments.health import examine, places_of
 from defectops.experiments.ownership import this_process
 from defectops.experiments.promotion import PromotionOptions, judge
 from defectops.experiments.registry import RecordingRegistry
+from defectops.experiments.succession import Candidate, Note, promote
 from defectops.experiments.tracking import RecordingTracker
 
 ABOUT = Note("ada@lab", "first", "2026-01-01T00:00:00Z")
@@ -70,7 +71,7 @@ def test_an_interrupted_promotion(places, tracker, registry, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(champions, "STEPS", (*champions.STEPS[:2], die))
+        patch.setattr(succession, "STEPS", (*succession.STEPS[:2], die))
         with pytest.raises(KeyboardInterrupt):
             move(places, registry)
     looked = examine(places.root, tracker, registry, mend=False)

@@ -6,22 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from defectops.errors import Conflict, InputRefused, IntegrityFault
-from defectops.experiments import champions, journal
+from defectops.experiments import journal, succession
 from defectops.experiments.champions import (
-    Candidate,
     Champion,
-    Note,
     Places,
     checked_champion,
-    note,
-    promote,
     read_champion,
-    recover,
-    rollback,
     unfinished,
 )
 from defectops.experiments.promotion import PromotionOptions, judge
 from defectops.experiments.registry import RecordingRegistry
+from defectops.experiments.succession import (
+    Candidate,
+    Note,
+    note,
+    promote,
+    recover,
+    rollback,
+)
 
 OPTIONS = PromotionOptions(floors={"iou": 0.3})
 ABOUT = Note("ada@lab", "better on dev", "2026-01-01T00:00:00Z")
@@ -47,7 +49,7 @@ def trained(places, name, iou=0.5, threshold=0.4):
     return Candidate(path, f"run of {name}", threshold, {"iou": iou}, {"defect": "voids"})
 
 
-def move(places, registry, name, iou=0.5, threshold=0.4, expect=champions.ANY):
+def move(places, registry, name, iou=0.5, threshold=0.4, expect=succession.ANY):
     candidate = trained(places, name, iou, threshold)
     verdict = judge(OPTIONS, candidate.metrics, None)
     return promote(places, registry, candidate, verdict, ABOUT, expect)
@@ -211,28 +213,28 @@ def crash_before(step, places, registry, name, monkeypatch):
     def die(*_):
         raise Crash
 
-    steps = list(champions.STEPS)
+    steps = list(succession.STEPS)
     steps.insert(step, die)
     with monkeypatch.context() as patch:
-        patch.setattr(champions, "STEPS", tuple(steps))
+        patch.setattr(succession, "STEPS", tuple(steps))
         with pytest.raises(Crash):
             move(places, registry, name)
 
 
-@pytest.mark.parametrize("step", range(len(champions.STEPS) + 1))
+@pytest.mark.parametrize("step", range(len(succession.STEPS) + 1))
 def test_a_crash_between_any_two_steps_is_repaired(places, registry, monkeypatch, step):
     move(places, registry, "first")
     crash_before(step, places, registry, "second", monkeypatch)
-    if step < len(champions.STEPS):
+    if step < len(succession.STEPS):
         assert unfinished(places.root) == ["voids"]
         with pytest.raises(IntegrityFault, match="E_UNFINISHED"):
             checked_champion(places)
-    assert recover(places, registry) == (step < len(champions.STEPS))
+    assert recover(places, registry) == (step < len(succession.STEPS))
     assert state(places, registry)[1:] == (b"second", [1, 2], 2, 1, [], False)
     assert not recover(places, registry)
 
 
-@pytest.mark.parametrize("step", range(len(champions.STEPS)))
+@pytest.mark.parametrize("step", range(len(succession.STEPS)))
 def test_a_crash_within_recovery_is_repaired_too(places, registry, monkeypatch, step):
     move(places, registry, "first")
     crash_before(1, places, registry, "second", monkeypatch)
@@ -249,7 +251,7 @@ def test_a_crash_before_the_intent_leaves_everything(places, registry, monkeypat
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(champions, "write_text", die)
+        patch.setattr(succession, "write_text", die)
         with pytest.raises(Crash):
             move(places, registry, "second")
     assert state(places, registry)[:6] == before[:6]
