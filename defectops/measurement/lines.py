@@ -23,6 +23,9 @@ _CROSSING_PX = 20.0
 # straight on to be one line.
 _REACH_PX = 10
 _MAX_BEND_DEG = 40.0
+# More ends than this at one crossing are a tangle (noise, not lines): nothing goes straight on, and
+# asking each for each would take memory without end.
+_MOST_ENDS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +253,8 @@ def join_paths(lines: TracedLines) -> JoinedPaths:
     Junctions joined by less than `_CROSSING_PX` of line are one crossing. At each, the two ends
     that go most nearly straight on (within 40 degrees) are one line, then the next two. Where two
     lines cross at a small angle their masks merge for a while and thinning shows one line between
-    two junctions: that bridge counts once for each line that goes on at either end of it.
+    two junctions: that bridge counts once for each line that goes on at either end of it. A tangle
+    of over 2048 ends, as noise makes them, is left as it is: each path a line.
     """
     root = np.arange(lines.n_paths)
     passes = np.ones(lines.n_paths, dtype=np.int64)
@@ -258,12 +262,14 @@ def join_paths(lines: TracedLines) -> JoinedPaths:
         pairs = _straight_on(crossing.direction)
         for one, other in pairs:
             _union(root, crossing.path[one], crossing.path[other])
-        for bridge in crossing.bridges:
-            over = {int(lines.first_node[bridge]), int(lines.last_node[bridge])}
-            across = [p for p in pairs if {int(crossing.node[i]) for i in p} == over]
+        over: dict[frozenset[int], list[tuple[int, int]]] = {}
+        for pair in pairs:
+            over.setdefault(frozenset(int(crossing.node[i]) for i in pair), []).append(pair)
+        for bridge in crossing.bridges if pairs else ():
+            ends = frozenset((int(lines.first_node[bridge]), int(lines.last_node[bridge])))
+            across = over.get(ends, [])
             passes[bridge] = max(1, len(across))
-            if pairs:
-                _union(root, bridge, crossing.path[(across or pairs)[0][0]])
+            _union(root, bridge, crossing.path[(across or pairs)[0][0]])
     flat = np.array([_find(root, i) for i in range(lines.n_paths)], dtype=np.int64)
     return JoinedPaths(np.unique(flat, return_inverse=True)[1].reshape(-1), passes)
 
@@ -468,12 +474,22 @@ def _crossings(lines: TracedLines) -> list[_Crossing]:
     bridges = np.flatnonzero(bridge)
     path, side = np.nonzero(at_junction & ~bridge[:, None])
     node, away = both[path, side], _away(lines, path, side)
-    home, members = cluster[both[bridges, 0]], cluster[node]
-    found = []
-    for name in np.unique(members):
-        here = members == name
-        found.append(_Crossing(bridges[home == name], path[here], node[here], away[here]))
-    return found
+    names, members = np.unique(cluster[node], return_inverse=True)
+    ends = _grouped(members, names.size)
+    home = cluster[both[bridges, 0]]
+    known = np.isin(home, names)
+    inside = _grouped(np.searchsorted(names, home[known]), names.size)
+    return [
+        _Crossing(bridges[known][over], path[here], node[here], away[here])
+        for over, here in zip(inside, ends, strict=True)
+    ]
+
+
+def _grouped(group: Array, count: int) -> list[Array]:
+    """Return for each of the groups 0 to count - 1 the indices of its members, in order."""
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(1, count))
+    return np.split(order, bounds)
 
 
 def _away(lines: TracedLines, path: Array, side: Array) -> Array:
@@ -488,7 +504,9 @@ def _away(lines: TracedLines, path: Array, side: Array) -> Array:
 
 
 def _straight_on(directions: Array) -> list[tuple[int, int]]:
-    """Pair the ends at one crossing, most nearly opposite first."""
+    """Pair the ends at one crossing, most nearly opposite first; none in a tangle."""
+    if len(directions) > _MOST_ENDS:
+        return []
     facing = -(directions @ directions.T)
     limit = np.cos(np.radians(_MAX_BEND_DEG))
     one, other = np.nonzero(np.triu(facing > limit, 1))
