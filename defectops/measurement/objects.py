@@ -37,6 +37,7 @@ def _removable() -> tuple[Array, Array]:
 
 
 _REMOVABLE = _removable()
+_SURROUNDED = 255  # all eight neighbours set; such a pixel is never removed
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def thinned(mask: Array) -> Array:
     Notes
     -----
     The same pixels as ``skimage.morphology.thin``, which visits the whole plane each time where
-    this visits what is left of the mask. Not ``skimage.morphology.skeletonize``: the algorithm of
+    this visits the rim of what is left of the mask. Not ``skimage.morphology.skeletonize``: the algorithm of
     Zhang and Suen eats straight lines within a few degrees of a diagonal, up to the whole line.
 
     References
@@ -177,18 +178,31 @@ def thinned(mask: Array) -> Array:
     wide = plane.shape[1]
     around = np.array([-wide, 1 - wide, 1, wide + 1, wide, wide - 1, -1, -wide - 1])
     flat = plane.ravel()
-    left = np.flatnonzero(flat)
-    before = -1
-    while left.size != before:
-        before = left.size
+    rim = np.flatnonzero(flat)
+    rim = rim[_neighbourhoods(flat, rim, around) != _SURROUNDED]
+    known = np.zeros(flat.size, dtype=bool)
+    known[rim] = True
+    changed = True
+    while changed:
+        changed = False
         for removable in _REMOVABLE:
-            code = np.zeros(left.size, dtype=np.intp)
-            for bit, shift in enumerate(around):
-                code |= flat[left + shift].astype(np.intp) << bit
-            gone = removable[code]
-            flat[left[gone]] = False
-            left = left[~gone]
+            gone = removable[_neighbourhoods(flat, rim, around)]
+            bare = rim[gone]
+            flat[bare] = False
+            near = (bare[:, None] + around).ravel()
+            near = np.unique(near[flat[near] & ~known[near]])
+            known[near] = True
+            rim = np.concatenate([rim[~gone], near])
+            changed |= bool(bare.size)
     return np.ascontiguousarray(plane[1:-1, 1:-1])
+
+
+def _neighbourhoods(flat: Array, at: Array, around: Array) -> Array:
+    """Return the 8 neighbours of pixels as bits, clockwise from north."""
+    code = np.zeros(at.size, dtype=np.intp)
+    for bit, shift in enumerate(around):
+        code |= flat[at + shift].astype(np.intp) << bit
+    return code
 
 
 def as_instances(mask_or_instances: Array, options: ObjectOptions | None = None) -> Array:
