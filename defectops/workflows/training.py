@@ -14,6 +14,7 @@ import pandas as pd
 from defectops.atomic import write_text
 from defectops.dataset.patches import epoch_batches
 from defectops.experiments.provenance import run_tags
+from defectops.experiments.system_metrics import system_metrics
 from defectops.experiments.tracking import Tracker, close_stale_runs, ending
 from defectops.learning import machine
 from defectops.learning.bundle import Bundle, file_sha256, save_bundle
@@ -128,7 +129,7 @@ def train(
     close_stale_runs(tracker)
     work = _work(root, defect, settings, conditioning)
     progress, state = _resume_or_begin(work, tracker)
-    with ending(tracker, progress.run_id):
+    with ending(tracker, progress.run_id), system_metrics(tracker, progress.run_id):
         _drop_previous_results(work)
         state = _run(work, shells, progress, state)
         bundle = root / "models" / defect.key / "model.safetensors"
