@@ -161,6 +161,15 @@ def close_stale_runs(tracker: Tracker) -> list[Run]:
     return stale
 
 
+def knows(tracker: Tracker, run_id: str) -> bool:
+    """Whether the store holds a run; a clone may have a model but not its store."""
+    try:
+        tracker.run(run_id)
+    except InputRefused:
+        return False
+    return True
+
+
 def owner_is(run: Run, state: Literal["alive", "gone", "elsewhere"]) -> bool:
     """Whether the process that owns a run is in that state, seen from here."""
     owner = owner_of(run.tags)

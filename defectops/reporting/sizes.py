@@ -46,14 +46,17 @@ def histograms(table: pd.DataFrame) -> dict[str, Histogram]:
     Parameters
     ----------
     table : DataFrame
-        Columns ``source``, ``bin_low_nm``, ``bin_high_nm``, ``count``; bins of a source join
-        without gaps. May be empty. A source without an object is left out.
+        Columns ``source``, ``bin_low_nm``, ``bin_high_nm`` (``_px`` if uncalibrated), ``count``;
+        bins of a source join without gaps. May be empty. A source without an object is left out.
     """
     found = {}
+    unit = "px" if "bin_low_px" in table else "nm"
     for source in SOURCES:
-        rows = table[table["source"] == source].sort_values("bin_low_nm") if len(table) else table
+        rows = table[table["source"] == source] if len(table) else table
         if len(rows) and rows["count"].sum() > 0:
-            edges = (*rows["bin_low_nm"].astype(float), float(rows["bin_high_nm"].iloc[-1]))
+            rows = rows.sort_values(f"bin_low_{unit}")
+            last = float(rows[f"bin_high_{unit}"].iloc[-1])
+            edges = (*rows[f"bin_low_{unit}"].astype(float), last)
             found[source] = Histogram(edges, tuple(rows["count"].astype(float)))
     return found
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from defectops.atomic import write_text
-from defectops.errors import InputRefused
 from defectops.experiments.champions import Champion, Places, read_champion, write_champion
 from defectops.experiments.promotion import (
     Finding,
@@ -22,6 +21,7 @@ from defectops.experiments.promotion import (
 )
 from defectops.experiments.registry import Registry, digest
 from defectops.experiments.succession import Candidate, note, promote
+from defectops.experiments.tracking import knows
 from defectops.learning import machine
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.measurement.agreement import Counts, comparison_map, confusion
@@ -95,7 +95,7 @@ def _publish_figures(
 
     Done here and not by the training, so that an edit of a figure never trains again.
     """
-    if not _known(tracker, run_id):
+    if not knows(tracker, run_id):
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -113,15 +113,6 @@ def _publish_figures(
                 title=f"{field.image}, development side",
             )
             tracker.artifact(run_id, path, "comparison")
-
-
-def _known(tracker: Tracker, run_id: str) -> bool:
-    """Whether the store holds the run; a clone may have the model but not the store."""
-    try:
-        tracker.run(run_id)
-    except InputRefused:
-        return False
-    return True
 
 
 def gate_metrics(model: LoadedModel, gate: Sequence[Field]) -> dict[str, float | None]:

@@ -299,23 +299,31 @@ def _write_objects(path: Path, seen: Sequence[_Seen]) -> None:
 
 
 def _write_histogram(path: Path, seen: Sequence[_Seen], defect: DefectType) -> None:
-    """Count label and prediction over the same bins of diameter (lines: of length)."""
+    """Count label and prediction over the same bins of diameter (lines: of length).
+
+    Where some images have a pixel size and some have none, those that have one are counted.
+    """
     stem = "length" if defect.shape == "line" else "equivalent_diameter"
+    units = {item.field.calibration.length_unit for item in seen}
+    unit = "px" if units == {"px"} else "nm"
     sizes: dict[str, list[float]] = {"label": [], "prediction": []}
     for item in seen:
-        column = f"{stem}_{item.field.calibration.length_unit}"
+        if item.field.calibration.length_unit != unit:
+            continue
         if item.label is not None:
-            sizes["label"] += item.label.objects[column].tolist()
-        sizes["prediction"] += item.prediction.objects[column].tolist()
+            sizes["label"] += item.label.objects[f"{stem}_{unit}"].tolist()
+        sizes["prediction"] += item.prediction.objects[f"{stem}_{unit}"].tolist()
     top = max((max(s) for s in sizes.values() if s), default=0.0)
     edges = np.linspace(0, top, _BINS + 1)
-    rows: list[dict[str, object]] = []
-    for source, found in sizes.items() if top > 0 else ():
-        counts = np.histogram(found, edges)[0].tolist()
-        bins = zip(edges[:-1].round(4), edges[1:].round(4), counts, strict=True)
-        rows += [
-            {"source": source, "bin_low_nm": low, "bin_high_nm": high, "count": count}
-            for low, high, count in bins
-        ]
-    columns = ["source", "bin_low_nm", "bin_high_nm", "count"]
+    columns = ["source", f"bin_low_{unit}", f"bin_high_{unit}", "count"]
+    rows = [
+        (source, low, high, count)
+        for source, found in (sizes.items() if top > 0 else ())
+        for low, high, count in zip(
+            edges[:-1].round(4),
+            edges[1:].round(4),
+            np.histogram(found, edges)[0].tolist(),
+            strict=True,
+        )
+    ]
     write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from defectops.atomic import write_text
 from defectops.dataset.patches import epoch_batches
 from defectops.experiments.provenance import run_tags
 from defectops.experiments.system_metrics import system_metrics
-from defectops.experiments.tracking import Tracker, close_stale_runs, ending
+from defectops.experiments.tracking import Tracker, close_stale_runs, ending, knows
 from defectops.learning import machine
 from defectops.learning.bundle import Bundle, file_sha256, save_bundle
 from defectops.learning.inference import to_device
@@ -163,12 +164,30 @@ def _work(
 
 def _resume_or_begin(work: _Work, tracker: Tracker) -> tuple[_Progress, TrainingState | None]:
     state = load_state(work.checkpoint, work.identity)
-    notes = work.checkpoint.with_suffix(".json")
-    if state is not None and notes.is_file():
-        progress = _Progress(**json.loads(notes.read_text()))
-        progress.rows = progress.rows[: state.epoch]
+    progress = _notes(work) if state is not None else None
+    if state is None or progress is None:
+        # Else what is written first now would pass for the notes of an earlier training.
+        work.checkpoint.unlink(missing_ok=True)
+        return _Progress(_begin(work, tracker), []), None
+    progress.rows = progress.rows[: state.epoch]
+    if knows(tracker, progress.run_id):
         tracker.reopen(progress.run_id)
         return progress, state
+    # The store is another one now: the weights go on, their story is told again.
+    progress.run_id = _begin(work, tracker)
+    for row in progress.rows:
+        tracker.metrics(progress.run_id, _tracked(row), step=int(row["epoch"]))
+    return progress, state
+
+
+def _notes(work: _Work) -> _Progress | None:
+    """Return what was written beside the checkpoint; None if it is not there."""
+    notes = work.checkpoint.with_suffix(".json")
+    return _Progress(**json.loads(notes.read_text())) if notes.is_file() else None
+
+
+def _begin(work: _Work, tracker: Tracker) -> str:
+    """Start a run and tell what it is trained on."""
     name = f"{work.settings.network.architecture} {work.settings.preset} seed {_seed(work)}"
     tags = run_tags(work.root, work.defect.key, work.settings.preset)
     tags |= {"threads": str(work.threads), "training.identity": work.identity}
@@ -178,7 +197,7 @@ def _resume_or_begin(work: _Work, tracker: Tracker) -> tuple[_Progress, Training
         digest = tags.get(f"dvc.md5.{path}") or file_sha256(work.root / path)
         images = sorted({f.image for f in fields})
         tracker.dataset(run_id, f"{work.defect.key} {side}", digest, ", ".join(images), side)
-    return _Progress(run_id, []), None
+    return run_id
 
 
 def _run(
@@ -201,7 +220,8 @@ def _run(
     for record in epochs:
         state = record.state
         progress.rows.append(record.row())
-        shells.tracker.metrics(progress.run_id, _tracked(record), step=record.epoch)
+        shown = _tracked(record.row()) | {"images_per_s": record.images_per_s}
+        shells.tracker.metrics(progress.run_id, shown, step=record.epoch)
         write_text(work.checkpoint.with_suffix(".json"), _json(asdict(progress)))
         save_state(work.checkpoint, state, work.identity)
         shells.listen(record)
@@ -210,22 +230,21 @@ def _run(
     return state
 
 
-def _tracked(record: EpochRecord) -> dict[str, float]:
+def _tracked(row: Mapping[str, float]) -> dict[str, float]:
     return {
-        "train/iou": record.train_iou,
-        "dev/iou": record.dev_iou,
-        "dev/threshold": record.threshold,
-        "loss": record.loss,
-        "loss/l2": record.l2,
-        "lr": record.learning_rate,
-        "positive_weight": record.positive_weight,
-        "images_per_s": record.images_per_s,
+        "train/iou": row["train_iou"],
+        "dev/iou": row["dev_iou"],
+        "dev/threshold": row["threshold"],
+        "loss": row["loss"],
+        "loss/l2": row["l2"],
+        "lr": row["learning_rate"],
+        "positive_weight": row["positive_weight"],
     }
 
 
 def _metrics(work: _Work, state: TrainingState, progress: _Progress) -> dict[str, float]:
     best = progress.rows[state.best_epoch]
-    return {
+    found = {
         "dev_iou": round(state.best_iou, 6),
         "train_iou_at_best": round(best["train_iou"], 6),
         "threshold": state.best_threshold,
@@ -234,6 +253,8 @@ def _metrics(work: _Work, state: TrainingState, progress: _Progress) -> dict[str
         "weights": weight_count(build(work.settings.network)),
         "receptive_field_px": receptive_field_px(work.settings.network),
     }
+    # Undefined where no patch of that epoch showed the defect; JSON has no word for it.
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _bundle(work: _Work, state: TrainingState, metrics: Mapping[str, float]) -> Bundle:

@@ -1,18 +1,26 @@
 """Which of our files a stage runs: follows its imports, those inside functions too.
 
-Run it to see what dvc.yaml should declare:  python tests/pipelines/code_closure.py
+python tests/pipelines/code_closure.py            what dvc.yaml should declare
+python tests/pipelines/code_closure.py --write    put it there, all else kept
 """
 
 import ast
+import io
 import sys
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prepare", "split", "train", "promote", "evaluate", "quantify", "report")
+CODE = ("defectops/", "pipelines/")
 
 
 def closure(stage):
-    """Return the paths, relative to the root, of all our modules that a stage imports."""
+    """Return the paths, relative to the root, of all our modules that a stage imports.
+
+    Tables and templates count too where a module names them.
+    """
     waiting, seen = [f"pipelines.{stage}"], set()
     while waiting:
         module = waiting.pop()
@@ -20,10 +28,37 @@ def closure(stage):
         if path is None or path in seen:
             continue
         seen.add(path)
+        seen |= _data(path)
         waiting += _imported(path)
         # The folder of a module is a package: its face runs too.
         waiting += [module.rpartition(".")[0]] if "." in module else []
     return sorted(str(p.relative_to(ROOT)) for p in seen)
+
+
+def body(stage):
+    """Return what a stage of dvc.yaml declares, with or without ``foreach``."""
+    return stage.get("do", stage)
+
+
+def declared_code(stage):
+    """Return the code among the dependencies of a stage."""
+    return [d for d in body(stage)["deps"] if d.startswith(CODE)]
+
+
+def rewritten(text):
+    """Return dvc.yaml with the code of each stage replaced by its closure."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    graph = yaml.load(text)
+    for name, stage in graph["stages"].items():
+        deps = body(stage)["deps"]
+        kept = [d for d in deps if not d.startswith(CODE)]
+        deps[:] = kept + closure(name)
+    stream = io.StringIO()
+    yaml.dump(graph, stream)
+    return stream.getvalue()
 
 
 def _file(module):
@@ -47,6 +82,20 @@ def _imported(path):
     return [n for n in names if n.split(".")[0] in ("defectops", "pipelines")]
 
 
+def _data(path):
+    """Return folders of tables, and templates, that a module names."""
+    strings = {
+        n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)
+    }
+    found = set()
+    for folder in path.parent.iterdir():
+        if not folder.is_dir() or (folder / "__init__.py").exists():
+            continue
+        inside = [folder] if folder.name in strings else folder.iterdir()
+        found |= {item for item in inside if item.name in strings}
+    return found
+
+
 def _run_time_nodes(node):
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
@@ -55,6 +104,14 @@ def _run_time_nodes(node):
         yield from _run_time_nodes(child)
 
 
-if __name__ == "__main__":
+def main(words):
+    if words == ["--write"]:
+        path = ROOT / "dvc.yaml"
+        path.write_text(rewritten(path.read_text()))
+        return
     for name in STAGES:
         sys.stdout.write(f"{name}:\n" + "".join(f"  - {p}\n" for p in closure(name)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,296 @@
+"""One real `dvc repro` in a repository of its own: what it leaves, what runs again, and a clone."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from code_closure import ROOT, body
+from PIL import Image
+from ruamel.yaml import YAML
+
+from defectops.workflows.synthesising import synthesise
+
+pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
+
+DEFECTS = ("dislocations", "voids")
+PARAMS = {
+    "defects": {},
+    "prepare": {"background_sigma_px": 32.0, "variance_sigma_px": 64.0},
+    "split": {
+        "scheme": "rectangles",
+        "rectangles": {
+            "train": [[0.0, 1.0, 0.0, 0.5]],
+            "dev": [[0.0, 0.5, 0.5, 1.0]],
+            "test": [[0.5, 1.0, 0.5, 1.0]],
+        },
+    },
+    "train": {
+        "epochs": 2,
+        "patch_px": 64,
+        "batch": 4,
+        "patches_per_epoch": 8,
+        "final_decay_epochs": 0,
+        "learning_rate": 0.004,
+        "threads": 1,
+    },
+    "promotion": {"floors": {"iou": 0.0}},
+    "quantify": {},
+}
+# What belongs to nobody's outputs: our own state, the store of runs, what git and DVC write.
+STATE = (".defectops/", "mlflow.db", "mlartifacts/", ".dvc/", ".git/", "dvc.lock", "data/")
+
+
+class Project:
+    """A checkout with everything that git tracks, and commands that run in it."""
+
+    def __init__(self, root, trace=None):
+        self.root = root
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        venv = str(Path(sys.executable).parent)
+        self.env = clean | {
+            "PATH": f"{venv}{os.pathsep}{clean['PATH']}",
+            "DVC_NO_ANALYTICS": "true",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(Path(__file__).parent / "tracing"),
+            **({"STAGE_TRACE": str(trace)} if trace else {}),
+        }
+
+    def run(self, *words):
+        done = subprocess.run(
+            words, cwd=self.root, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (
+            f"{' '.join(words)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        )
+        return done.stdout
+
+    def dvc(self, *words):
+        return self.run(sys.executable, "-m", "dvc", *words)
+
+    def git(self, *words):
+        return self.run("git", "-c", "user.name=T", "-c", "user.email=t@example.org", *words)
+
+    def status(self):
+        """Return the names of the stages that `dvc repro` would look at again, and why."""
+        return json.loads(self.dvc("status", "--json") or "{}")
+
+    def files(self):
+        found = (p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+        return {name for name in found if not name.startswith(STATE)}
+
+    def json(self, name):
+        return json.loads((self.root / name).read_text())
+
+    def registry(self):
+        with sqlite3.connect(self.root / "mlflow.db") as store:
+            versions = store.execute("select name, version from model_versions").fetchall()
+            aliases = store.execute(
+                "select name, alias, version from registered_model_aliases"
+            ).fetchall()
+        store.close()
+        return sorted(versions), sorted(aliases)
+
+    def champions(self):
+        return {
+            p.name: p.read_bytes()
+            for p in sorted((self.root / "champions").rglob("*"))
+            if p.is_file()
+        }
+
+    def tell(self, section, defect, values):
+        params = YAML(typ="safe").load(self.root / "params.yaml")
+        params[section][defect] = values
+        YAML().dump(params, self.root / "params.yaml")
+
+
+def _write_project(root):
+    for name in ("defectops", "pipelines"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    params = {s: {"default": v, **{d: {} for d in DEFECTS}} for s, v in PARAMS.items()}
+    params["defects"] = {d: {} for d in DEFECTS}
+    YAML().dump(params, root / "params.yaml")
+    synthesise(root / "data", "small", 3)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project that has run once, committed."""
+    base = tmp_path_factory.mktemp("end-to-end")
+    (base / "trace").mkdir()
+    made = Project(base / "project", base / "trace")
+    _write_project(made.root)
+    made.git("init", "-q", "-b", "main")
+    made.dvc("add", "-q", "data")
+    made.git("add", "-A")
+    made.git("commit", "-q", "-m", "start")
+    made.before = made.files()
+    made.dvc("repro")
+    made.after = made.files()
+    made.there = {p.relative_to(made.root).as_posix() for p in made.root.rglob("*") if p.is_file()}
+    made.trace = {p.stem: set(p.read_text().split("\n")) - {""} for p in base.glob("trace/*.txt")}
+    made.git("add", "dvc.lock", "champions")
+    made.git("commit", "-q", "-m", "champions")
+    return made
+
+
+def _filled(rows, defect):
+    paths = (next(iter(row)) if isinstance(row, dict) else row for row in rows)
+    return [path.replace("${key}", defect) for path in paths]
+
+
+def _instances():
+    """Return for each stage as DVC names it what it declares, ``${key}`` filled in."""
+    graph = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    for name, stage in graph.items():
+        for defect in DEFECTS if "foreach" in stage else ("",):
+            yield (
+                f"{name}@{defect}" if defect else name,
+                {
+                    kind: [
+                        _path(row).replace("${key}", defect) for row in body(stage).get(kind, [])
+                    ]
+                    for kind in ("deps", "outs", "metrics", "plots")
+                },
+            )
+
+
+def _written(declared):
+    return declared["outs"] + declared["metrics"] + declared["plots"]
+
+
+def _covered(path, declared):
+    return any(path == d or path.startswith(f"{d}/") for d in declared)
+
+
+def test_it_ends_with_a_page_and_every_declared_output(project):
+    assert "<html" in (project.root / "report/index.html").read_text()[:500]
+    missing = [
+        path
+        for _, declared in _instances()
+        for path in _written(declared)
+        if not (project.root / path).exists()
+    ]
+    assert missing == []
+
+
+def test_every_file_that_appeared_is_a_declared_output(project):
+    outs = [path for _, declared in _instances() for path in _written(declared)]
+    undeclared = sorted(p for p in project.after - project.before if not _covered(p, outs))
+    assert undeclared == []
+
+
+@pytest.mark.parametrize("stage", [name for name, _ in _instances()])
+def test_every_file_that_a_stage_opened_is_a_declared_dependency(project, stage):
+    declared = dict(_instances())[stage]
+    # A run's tags and the report name the data by what DVC wrote down of them.
+    # Only drawn sets have a truth, and DVC knows no dependency that may be absent; what changes it
+    # changes the pictures too.
+    known = ["data/truth", *declared["deps"], *_written(declared), "params.yaml", "data.dvc"]
+    # What is not there was only tried, as Python does with its own compiled files.
+    opened = {p for p in project.trace[stage] & project.there if not p.startswith(STATE[:-1])}
+    assert sorted(p for p in opened if not _covered(p, known)) == []
+    # The trace sees something: at least the code that did the work.
+    assert f"pipelines/{stage.partition('@')[0]}.py" in opened
+
+
+def test_no_stage_but_evaluate_opened_the_test_side(project):
+    readers = {
+        stage.partition("@")[0]
+        for stage, opened in project.trace.items()
+        if any(p.startswith("split/") and p.endswith("/test.npz") for p in opened)
+    }
+    assert readers == {"evaluate"}
+
+
+def test_a_second_repro_runs_nothing_and_takes_no_time(project):
+    started = time.perf_counter()
+    said = project.dvc("repro")
+    assert time.perf_counter() - started < 5
+    assert "Running stage" not in said
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_metrics_and_plots_can_be_shown(project):
+    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    found = shown[""]["data"]
+    for defect in DEFECTS:
+        assert 0 <= found[f"results/train/{defect}.json"]["data"]["dev_iou"] <= 1
+    project.dvc("plots", "show", "-o", str(project.root.parent / "plots"))
+    page = (project.root.parent / "plots" / "index.html").read_text()
+    for defect in DEFECTS:
+        assert f"results/curves/{defect}.csv" in page or "dev_iou" in page
+
+
+def test_a_comment_in_the_report_concerns_the_report_alone(project):
+    page = project.root / "defectops/reporting/page.py"
+    text = page.read_text()
+    page.write_text(text + "# a comment\n")
+    try:
+        assert set(project.status()) == {"report"}
+    finally:
+        page.write_text(text)
+
+
+def test_a_new_label_concerns_the_stages_of_its_defect_alone(project):
+    path = sorted((project.root / "data/labels/voids").glob("*.png"))[0]
+    before = path.read_bytes()
+    label = np.array(Image.open(path))
+    label[:20, :20] = 255
+    path.unlink()  # DVC may have linked it to its cache
+    Image.fromarray(label).save(path)
+    try:
+        # DVC names the stages whose own inputs differ; what follows from them comes with a repro.
+        assert set(project.status()) == {"data.dvc", "prepare@voids", "report"}
+        said = project.dvc("repro", "--dry", "split@voids", "split@dislocations")
+        assert "split@voids" in said
+        assert "Running stage 'split@dislocations'" not in said
+    finally:
+        path.unlink()
+        path.write_bytes(before)
+    assert project.status() == {}
+
+
+def test_a_clone_without_cache_and_store_runs_through_to_the_same_champions(project, tmp_path):
+    project.git("clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    shutil.copytree(project.root / "data", clone.root / "data")
+    assert not (clone.root / "mlflow.db").exists()
+    assert not (clone.root / "champions/voids").exists()
+    clone.dvc("repro")
+    assert (clone.root / "report/index.html").is_file()
+    assert clone.git("status", "--porcelain", "champions") == ""
+    assert clone.champions() == project.champions()
+    for name in ("results/quantities/voids.csv", "results/evaluation/summary.json"):
+        assert (clone.root / name).read_bytes() == (project.root / name).read_bytes()
+    versions, aliases = clone.registry()
+    assert versions == [(f"defectops-{d}", 1) for d in DEFECTS]
+    assert [(m, v) for m, a, v in aliases if a == "champion"] == versions
+
+
+def test_a_floor_out_of_reach_keeps_the_champion_and_ends_well(project):
+    before = project.champions(), project.registry()
+    project.tell("promotion", "voids", {"floors": {"iou": 0.999}})
+    project.dvc("repro", "promote@voids")
+    verdict = project.json("results/promotion/voids.json")
+    assert (verdict["outcome"], verdict["moved"]) == ("fail", False)
+    assert (project.champions(), project.registry()) == before
+    project.git("checkout", "-q", "params.yaml")
+
+
+def test_an_experiment_moves_nothing_in_the_registry(project):
+    before = project.champions(), project.registry()
+    weights = (project.root / "models/voids/model.safetensors").read_bytes()
+    project.dvc("exp", "run", "-S", "train.default.learning_rate=0.002", "promote@voids")
+    assert (project.root / "models/voids/model.safetensors").read_bytes() != weights
+    assert project.json("results/promotion/voids.json")["moved"] is False
+    assert (project.champions(), project.registry()) == before
