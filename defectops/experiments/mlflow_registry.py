@@ -125,7 +125,7 @@ class MlflowRegistry:
         if self._knows_run(run_id) and not self._search(f"run_id = '{run_id}'"):
             return run_id
         keeper = self.tracker.start(
-            model.removeprefix("defectops-"), f"bundle {sha256[:12]}", {}, {_TRAINED_BY: run_id}
+            model, f"bundle {sha256[:12]}", {}, {_TRAINED_BY: run_id}
         )
         self.tracker.finish(keeper, "FINISHED", "keeps a bundle; the tag trained_by says whose")
         return keeper
