@@ -50,7 +50,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     _refuse_shape(path, text)
     try:
         data = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
+    # `!!bool maybe` is a KeyError, `!!int ""` an IndexError: constructors check little.
+    except (YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise SettingsRefused(path, "E_CONFIG", f"not valid YAML: {_first_line(error)}") from error
     if data is None:
         return {}
@@ -83,14 +84,18 @@ def read(section: Mapping[str, Any] | None, into: type[T], where: str) -> T:
     _refuse_unknown(given, into, where)
     strict = with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
     try:
-        return TypeAdapter(strict(into)).validate_json(json.dumps(given, default=str))
+        text = json.dumps(given, default=str)
+    except TypeError as error:
+        raise SettingsRefused(where, "E_CONFIG", f"invalid key: {error}") from error
+    try:
+        return TypeAdapter(strict(into)).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(p) for p in first["loc"])
         raise SettingsRefused(
             where,
             "E_CONFIG",
-            f"{at}: {first['msg']}, got {first.get('input')!r}",
+            f"{at}: {first['msg']}, got {first.get('input')!r:.100}",
         ) from error
 
 

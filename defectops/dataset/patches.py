@@ -115,7 +115,7 @@ def random_batches(
         No field at all.
     """
     padded = [_padded(f, patch_px) for f in _some(fields)]
-    share = np.array([p[0].size for p in padded], dtype=float)
+    share = np.array([f.intensity.size for f in fields], dtype=float)
     share /= share.sum()
     for start in range(0, count, batch):
         rows = []

@@ -57,12 +57,13 @@ def condition(
     """Return a conditioned plane in which the defect is bright.
 
     The estimates are local means: a pixel is influenced by the picture within about three
-    widths of the window, and never by a label.
+    widths of both windows, and never by a label. Only the least standard deviation that is
+    divided by is taken from the whole picture; it acts where there is next to no contrast.
 
     Parameters
     ----------
     pixels : ndarray of real numbers, shape (H, W)
-        Intensities as recorded; finite.
+        Intensities as recorded; finite, within float32.
     polarity : {"bright", "dark"}
         How the defect shows as recorded; dark pictures are reversed.
     options : ConditioningOptions
@@ -75,27 +76,20 @@ def condition(
     Raises
     ------
     MicrographRefused
-        Constant picture: it has no variance to normalise.
+        ``E_CONSTANT``: no variance to normalise, at all or within the windows;
+        ``E_NONFINITE``; ``E_CHANNELS``: not one plane.
 
     Notes
     -----
     Background subtraction and full variance normalisation, as in Roberts et al. 2019
     (DOI 10.1038/s41598-019-49105-0), with local windows.
     """
-    plane = np.asarray(pixels, dtype=np.float32)
-    scale = float(plane.std())
-    if not scale > 0:
-        raise MicrographRefused(
-            "micrograph",
-            "E_CONSTANT",
-            "a constant picture has no contrast to normalise; check the file",
-        )
-    plane = (plane - plane.mean()) / np.float32(scale)
+    plane = _standardised(np.asarray(pixels, dtype=np.float64))
     flat = plane - _local_mean(plane, options.background_sigma_px)
     variance = _local_mean(flat * flat, options.variance_sigma_px)
-    # A window without any contrast (a hole) must not blow its noise up to a defect.
-    floor = np.float32(0.05) * variance.mean()
-    flat /= np.sqrt(np.maximum(variance, floor))
+    if not variance.mean() > 0:
+        raise _constant(f"none within background_sigma_px = {options.background_sigma_px}")
+    flat /= np.sqrt(np.maximum(variance, _least(variance)))
     if polarity == "dark":
         np.negative(flat, out=flat)
     limit = np.float32(options.clip_sd)
@@ -103,10 +97,47 @@ def condition(
     return clipped
 
 
+def _standardised(plane: Array) -> Array:
+    """Return float32 of mean 0 and standard deviation 1.
+
+    Taken in float64: in float32 a large offset would swallow the contrast.
+    """
+    if plane.ndim != 2:
+        raise MicrographRefused(
+            "micrograph", "E_CHANNELS", f"one plane (H, W) is needed, got shape {plane.shape}"
+        )
+    if not (np.abs(plane) <= np.finfo(np.float32).max).all():
+        raise MicrographRefused(
+            "micrograph", "E_NONFINITE", "some pixels are NaN, infinite or beyond float32"
+        )
+    if plane.min() == plane.max():
+        raise _constant("all pixels are the same")
+    standard: Array = ((plane - plane.mean()) / plane.std()).astype(np.float32)
+    return standard
+
+
+def _constant(why: str) -> MicrographRefused:
+    return MicrographRefused(
+        "micrograph",
+        "E_CONSTANT",
+        f"a constant picture has no contrast to normalise: {why}; check the file",
+    )
+
+
+def _least(variance: Array) -> np.float32:
+    """Return a floor, so that a window without contrast (a hole) is not blown up to a defect.
+
+    Set by the upper quartile: neither a large hole nor the steep rim of one moves it. The mean
+    keeps it above rounding where most of a picture is empty.
+    """
+    return np.float32(max(0.05 * np.quantile(variance, 0.75), 1e-4 * variance.mean()))
+
+
 def _local_mean(plane: Array, sigma_px: float) -> Array:
     if sigma_px == 0:
         return np.full_like(plane, plane.mean())
-    width = max(1, round(np.sqrt(12.0 * sigma_px**2 / _PASSES + 1.0)))
+    # Odd, as an even box lies half a pixel aside: three of them would tilt what is subtracted.
+    width = 2 * round((np.sqrt(12.0 * sigma_px**2 / _PASSES + 1.0) - 1) / 2) + 1
     mean = plane
     for _ in range(_PASSES):
         mean = uniform_filter(mean, size=width, mode="mirror")

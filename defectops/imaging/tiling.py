@@ -22,10 +22,14 @@ class TilingOptions:
     overlap_px : int
         Pixels that neighbouring windows share; at least twice the reach of the network, so that
         each pixel is seen with its full context by some window.
+    margin_px : int
+        Pixels along the inner edges of a window that are left to its neighbours; at most half
+        of the overlap. With the reach of the network, windows give what the whole plane gives.
     """
 
     window_px: int = 1024
     overlap_px: int = 128
+    margin_px: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_px < self.window_px:
@@ -34,6 +38,13 @@ class TilingOptions:
                 "E_CONFIG",
                 f"overlap_px must be 0 to below window_px = {self.window_px}, "
                 f"got {self.overlap_px}",
+            )
+        if not 0 <= 2 * self.margin_px <= self.overlap_px:
+            raise SettingsRefused(
+                "tiling",
+                "E_CONFIG",
+                f"margin_px must be 0 to half of overlap_px = {self.overlap_px}, "
+                f"got {self.margin_px}",
             )
 
 
@@ -75,8 +86,8 @@ def weighted_windows(
     """Yield each window with its blending weights; at every pixel all weights sum to one."""
     rows = _spans(shape[0], options)
     columns = _spans(shape[1], options)
-    row_weights = _ramps(rows, shape[0])
-    column_weights = _ramps(columns, shape[1])
+    row_weights = _ramps(rows, shape[0], options.margin_px)
+    column_weights = _ramps(columns, shape[1], options.margin_px)
     for (top, bottom), down in zip(rows, row_weights, strict=True):
         for (left, right), across in zip(columns, column_weights, strict=True):
             yield Region(top, bottom, left, right), np.outer(down, across).astype(np.float32)
@@ -91,13 +102,13 @@ def _spans(length: int, options: TilingOptions) -> list[tuple[int, int]]:
     return [(s, s + size) for s in starts]
 
 
-def _ramps(spans: list[tuple[int, int]], length: int) -> list[Array]:
+def _ramps(spans: list[tuple[int, int]], length: int, margin_px: int) -> list[Array]:
     raw = []
     for start, stop in spans:
-        inside = np.arange(stop - start)
-        # Distance to the nearer end; the picture's own edges count as far away.
-        before = inside + 1.0 if start > 0 else np.full(stop - start, np.inf)
-        after = (inside + 1.0)[::-1] if stop < length else np.full(stop - start, np.inf)
+        # Distance to the margin at the nearer end; the picture's own edges count as far away.
+        inside = np.maximum(np.arange(stop - start) + 1.0 - margin_px, 0)
+        before = inside if start > 0 else np.full(stop - start, np.inf)
+        after = inside[::-1] if stop < length else np.full(stop - start, np.inf)
         raw.append(np.minimum(np.minimum(before, after), 1e6))
     total = np.zeros(length)
     for (start, stop), ramp in zip(spans, raw, strict=True):

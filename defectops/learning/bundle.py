@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from defectops.atomic import replacing
+from defectops.defects import DefectType
 from defectops.errors import DefectopsError, ModelRefused
 from defectops.learning.networks import NetworkSpec, build
 
@@ -107,10 +108,11 @@ def load_bundle(path: Path, sha256: str | None = None) -> Bundle:
     head = _head(path.name, data)
     try:
         weights = load_tensors(data)
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelRefused(path.name, "E_MODEL_CORRUPT", f"invalid safetensors: {error}") from error
     for name, tensor in weights.items():
-        bad = int((~torch.isfinite(tensor.float())).sum())
+        plain = tensor.float() if tensor.is_floating_point() else tensor  # float8 has no isfinite
+        bad = int((~torch.isfinite(plain)).sum())
         if bad:
             raise ModelRefused(
                 path.name, "E_MODEL_NONFINITE", f"tensor {name!r} has {bad} NaN or infinite values"
@@ -157,7 +159,7 @@ def _head(name: str, data: bytes) -> dict[str, Any]:
         header = json.loads(data[8 : 8 + length])
         text = header.get("__metadata__", {}).get("defectops")
         return dict(json.loads(text)) if text is not None else {}
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelRefused(
             name, "E_MODEL_CORRUPT", f"invalid safetensors header: {error}"
         ) from error
@@ -180,7 +182,8 @@ def _bundle(name: str, head: dict[str, Any], weights: dict[str, Tensor]) -> Bund
             envelope=dict(head["envelope"]),
             training=dict(head["training"]),
         )
-        bundle.network()
+        DefectType(**head["defect"])
+        _refuse_misfits(bundle)
     except (KeyError, TypeError, ValueError, RuntimeError, DefectopsError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelRefused(
@@ -191,3 +194,13 @@ def _bundle(name: str, head: dict[str, Any], weights: dict[str, Tensor]) -> Bund
             name, "E_MODEL_ARCH", f"invalid threshold {bundle.threshold}: must be 0 to 1"
         )
     return bundle
+
+
+def _refuse_misfits(bundle: Bundle) -> None:
+    """Refuse weights that do not fit, by dtype too: float16 would be converted silently."""
+    needed = build(bundle.spec).state_dict()
+    for name in sorted(needed.keys() & bundle.weights.keys()):
+        given, wanted = bundle.weights[name].dtype, needed[name].dtype
+        if given != wanted:
+            raise TypeError(f"{name} has dtype {given}, {wanted} is needed")
+    bundle.network()

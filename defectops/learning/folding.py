@@ -93,7 +93,8 @@ def _folded_weight(weight: Tensor) -> Tensor:
 @cache
 def _places() -> Tensor:
     """Return 0 or 1 for (tap, output phase, input phase, row, column) of the folded kernel."""
-    places = torch.zeros(9, 4, 4, 3, 3)
+    with torch.inference_mode(False):  # kept for training too, whoever asks first
+        places = torch.zeros(9, 4, 4, 3, 3)
     for tap in range(9):
         for phase in range(4):
             row = phase // 2 + tap // 3 - 1  # in full-resolution pixels from the block's corner

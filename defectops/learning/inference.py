@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from defectops.imaging.tiling import TilingOptions, process
 from defectops.learning.bundle import Bundle, load_bundle
 from defectops.learning.machine import Precision, autocast, device
+from defectops.learning.networks import multiple_px
 
 if TYPE_CHECKING:
     from defectops.micrograph import Array
-from defectops.learning.networks import multiple_px
+
+# A pixel depends on at most 51 px to each side, so what a window knows too little about is left
+# to its neighbours.
+WINDOWS = TilingOptions(window_px=1024, overlap_px=128, margin_px=56)
 
 
 def predict(
@@ -35,11 +38,13 @@ def predict(
     network : Module
         In evaluation mode, on any device.
     plane : ndarray of float32, shape (H, W)
-        Conditioned micrograph of any size; edges are extended by mirroring to a multiple of
-        `multiple_px`.
+        Conditioned micrograph of any size; it is extended by mirroring, downwards and to the
+        right, to a multiple of `multiple_px`.
     multiple_px : int
         What the network needs, see `defectops.learning.networks.multiple_px`.
     tiling : TilingOptions, optional
+        `WINDOWS` if not given. Lengths are taken down to multiples of `multiple_px`, so that
+        each window sees the pooling grid that the whole plane has.
     precision : {"auto", "float32", "bfloat16"}
 
     Returns
@@ -48,25 +53,25 @@ def predict(
         In [0, 1].
     """
     on = next(network.parameters()).device
+    height, width = plane.shape
 
     def window(part: Array) -> Array:
         image = torch.from_numpy(np.ascontiguousarray(part, np.float32))[None, None].to(on)
-        logits = padded_forward(network, image, multiple_px, precision)
+        with torch.inference_mode(), autocast(precision, on):
+            logits = network(image).float()
         return torch.sigmoid(logits)[0, 0].cpu().numpy()
 
-    return process(plane, window, tiling or TilingOptions())
+    extended = np.pad(
+        plane, ((0, -height % multiple_px), (0, -width % multiple_px)), mode="reflect"
+    )
+    chance = process(extended, window, _aligned(tiling or WINDOWS, multiple_px))
+    return np.ascontiguousarray(chance[:height, :width])
 
 
-def padded_forward(
-    network: nn.Module, image: Tensor, multiple_px: int, precision: Precision
-) -> Tensor:
-    """Return float32 logits of images (N, 1, H, W) of any size, without gradients."""
-    height, width = image.shape[-2:]
-    down, right = -height % multiple_px, -width % multiple_px
-    mode = "reflect" if down < height and right < width else "replicate"
-    image = functional.pad(image, (0, right, 0, down), mode=mode)
-    with torch.inference_mode(), autocast(precision, image.device):
-        return network(image)[..., :height, :width].float()  # type: ignore[no-any-return]
+def _aligned(tiling: TilingOptions, multiple_px: int) -> TilingOptions:
+    window = max(1, tiling.window_px // multiple_px) * multiple_px
+    overlap = min(tiling.overlap_px // multiple_px * multiple_px, window - multiple_px)
+    return TilingOptions(window, overlap, min(tiling.margin_px, overlap // 2))
 
 
 def to_device(network: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -69,7 +70,8 @@ def settle(threads: int = 0) -> int:
     """
     count = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(count)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As `use_deterministic_algorithms` with warnings, without importing the compiler (a second).
+    torch.set_deterministic_debug_mode("warn")
     keep_freed_memory()
     return count
 
@@ -92,6 +94,11 @@ def keep_freed_memory() -> bool:
 def _native_bfloat16(on: torch.device) -> bool:
     if on.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return _processor_has_bfloat16()
+
+
+@cache
+def _processor_has_bfloat16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:

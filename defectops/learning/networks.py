@@ -37,8 +37,8 @@ class NetworkSpec:
     batch_norm : bool
         Batch normalisation after each convolution.
     released : bool
-        DefectSegNet only: activation before normalisation and mirrored borders, as in the
-        authors' released code. The output stays logits.
+        Activation before normalisation and symmetric borders (the outermost pixel is repeated),
+        as in the authors' released code of DefectSegNet. The output stays logits.
     """
 
     architecture: Architecture = "defectsegnet"
@@ -219,7 +219,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, graph: tuple[Node, ...], spec: NetworkSpec) -> None:
         super().__init__()
         self.graph = graph
-        self.folds = not spec.released  # mirrored borders do not fold
+        self.folds = not spec.released  # symmetric borders do not fold
         channels, level = {0: 1}, {0: 0}
         self.layers = nn.ModuleList()
         for number, node in enumerate(graph, 1):
@@ -323,7 +323,8 @@ def _convolution(op: str, given: int, made: int, spec: NetworkSpec, *, folded: b
         return (FoldedUp if folded else ShuffledUp)(given, made, 2, stride=2)
     if folded:
         return FoldedConv(given, made, 3, padding=1)
-    mode: Literal["zeros", "reflect"] = "reflect" if spec.released else "zeros"
+    # One pixel of symmetric border is the edge pixel again: "replicate", not "reflect".
+    mode: Literal["zeros", "replicate"] = "replicate" if spec.released else "zeros"
     return nn.Conv2d(given, made, 3, padding=1, padding_mode=mode)
 
 

@@ -29,7 +29,7 @@ class ThresholdScan:
     >>> scan = ThresholdScan()
     >>> scan.add(np.array([[0.9, 0.8, 0.3]]), np.array([[1, 1, 0]], bool), np.ones((1, 3), bool))
     >>> scan.best()
-    OperatingPoint(threshold=0.55, iou=1.0)
+    OperatingPoint(threshold=0.56, iou=1.0)
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,9 @@ class ThresholdScan:
 
     def add(self, probability: Array, label: Array, valid: Array) -> None:
         """Count one plane; all arrays have shape (H, W), `label` and `valid` are bool."""
-        level = np.minimum((probability * STEPS).astype(np.int64), STEPS - 1)
+        # In the dtype of the plane, so that a pixel counts as it does in `plane >= threshold`.
+        steps = (np.arange(STEPS) / STEPS).astype(probability.dtype)
+        level = np.searchsorted(steps, probability, side="right") - 1
         self.positive += np.bincount(level[label & valid], minlength=STEPS)
         self.negative += np.bincount(level[~label & valid], minlength=STEPS)
 
@@ -60,9 +62,14 @@ class ThresholdScan:
         return share
 
     def best(self) -> OperatingPoint:
-        """Return the middle of the thresholds of highest IoU (0.5 and NaN if undefined)."""
+        """Return the threshold of highest IoU; 0.5 and NaN if undefined.
+
+        Of several, the one nearest to the middle between the first and the last.
+        """
         curve = self.iou()[1:]
         if np.isnan(curve).any():
             return OperatingPoint(0.5, float("nan"))
         top = np.flatnonzero(curve == curve.max()) + 1
-        return OperatingPoint(round(float(top[0] + top[-1]) / 2) / STEPS, float(curve.max()))
+        middle = round(float(top[0] + top[-1]) / 2)
+        step = int(top[np.abs(top - middle).argmin()])
+        return OperatingPoint(step / STEPS, float(curve.max()))

@@ -12,6 +12,7 @@ from dataclasses import field as default
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from defectops.atomic import replacing
 from defectops.errors import ModelRefused, SettingsRefused, TrainingDiverged
-from defectops.learning.inference import padded_forward
+from defectops.learning.inference import predict
 from defectops.learning.losses import LossName, l2_penalty, segmentation_loss
 from defectops.learning.machine import Precision, autocast
 from defectops.learning.operating_point import OperatingPoint, ThresholdScan
@@ -46,8 +47,8 @@ class TrainingOptions:
     warm_up_steps : int
         Steps over which the rate rises linearly to its start value.
     final_decay_epochs : int
-        Over the last so many epochs the rate falls linearly to a twentieth: with few epochs the
-        plateau rule alone never lets the weights settle. 0 is the paper.
+        Over the last so many epochs the rate falls linearly towards 0, at most to a twentieth:
+        with few epochs the plateau rule alone never lets the weights settle. 0 is the paper.
     l2 : float
         Factor of the L2 penalty on convolution weights.
     loss : str
@@ -86,6 +87,7 @@ class TrainingOptions:
             "l2": (0.0, 1.0),
             "positive_weight": (1e-3, 1e4),
             "positive_weight_decay": (0.0, 1.0),
+            "seed": (0, 2**32 - 1),
         }
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
@@ -199,7 +201,8 @@ def fit(
     Raises
     ------
     TrainingDiverged
-        The loss is not finite. The records yielded before are good.
+        The loss, or the network's answer on dev, is not finite. The records yielded before are
+        good.
     SettingsRefused
         No dev field, or none with a labelled pixel: the dev IoU would be undefined.
     """
@@ -241,14 +244,25 @@ def fit(
 def evaluate_dev(
     network: nn.Module, dev: Sequence[Field], multiple_px: int, precision: Precision
 ) -> OperatingPoint:
-    """Return the best threshold on whole dev fields and its IoU."""
+    """Return the best threshold on whole dev fields and its IoU.
+
+    Raises
+    ------
+    TrainingDiverged
+        A probability is not a number: the last step spoiled the weights.
+    """
     network.eval()
     scan = ThresholdScan()
-    on = next(network.parameters()).device
     for field in dev:
-        image = torch.from_numpy(field.intensity)[None, None].to(on)
-        chance = torch.sigmoid(padded_forward(network, image, multiple_px, precision))
-        scan.add(chance[0, 0].cpu().numpy(), field.label, ~field.ignore)
+        chance = predict(network, field.intensity, multiple_px=multiple_px, precision=precision)
+        if not np.isfinite(chance).all():
+            raise TrainingDiverged(
+                "training",
+                "E_DIVERGED",
+                f"the network's answer on {field.image} (dev) is not finite; lower train "
+                "learning_rate or positive_weight",
+            )
+        scan.add(chance, field.label, ~field.ignore)
     return scan.best()
 
 
@@ -278,7 +292,14 @@ def load_state(path: Path, identity: str) -> TrainingState | None:
         if head.pop("identity") != identity:
             return None
         return TrainingState(tensors=load_tensors(data), **head)
-    except (SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise ModelRefused(
             path.name, "E_MODEL_CORRUPT", f"damaged checkpoint ({error}); delete it to start anew"
         ) from error

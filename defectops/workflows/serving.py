@@ -11,6 +11,7 @@ from defectops.imaging.conditioning import ConditioningOptions, condition
 from defectops.learning import machine
 from defectops.learning.bundle import Bundle, load_bundle
 from defectops.learning.inference import as_model
+from defectops.settings import read
 
 if TYPE_CHECKING:
     from defectops.defects import Polarity
@@ -37,11 +38,10 @@ class ServedModel:
         -------
         ndarray of float32, shape (H, W)
         """
-        plane = np.asarray(micrograph, dtype=np.float32)
         bundle = self.model.bundle
         polarity: Polarity = "dark" if bundle.defect["polarity"] == "dark" else "bright"
-        options = ConditioningOptions(**bundle.conditioning)
-        return self.model.probability(condition(plane, polarity, options))
+        options = read(bundle.conditioning, ConditioningOptions, "model: conditioning")
+        return self.model.probability(condition(np.asarray(micrograph), polarity, options))
 
 
 def _load_pyfunc(path: str) -> ServedModel:

@@ -89,19 +89,19 @@ def read_train_settings(given: Mapping[str, Any], where: str) -> TrainSettings:
     """
     given = dict(given)
     preset = given.pop("preset", "quick")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise SettingsRefused(
             where, "E_CONFIG", f"preset must be one of {', '.join(PRESETS)}, got {preset!r}"
         )
     merged = {**PRESETS[preset], **given}
     threads = merged.pop("threads", 0)
-    if not isinstance(threads, int) or not 0 <= threads <= 1024:
+    if type(threads) is not int or not 0 <= threads <= 1024:
         raise SettingsRefused(where, "E_CONFIG", f"threads must be 0 to 1024, got {threads!r}")
     owners = (NetworkSpec, TrainingOptions, PatchOptions)
     names = {f.name: owner for owner in owners for f in fields(owner)}
     for key in merged:
         if key not in names:
-            raise unknown_key(where, key, ["preset", "threads", *names])
+            raise unknown_key(where, str(key), ["preset", "threads", *names])
 
     def of(owner: type) -> dict[str, Any]:
         return {k: v for k, v in merged.items() if names[k] is owner}
