@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,20 @@ class Field:
             shape = getattr(self, name).shape
             if shape != self.region.shape:
                 raise ValueError(f"{name} has shape {shape}, its region {self.region.shape}")
+
+
+def field_names(fields: Sequence[Field], side: str) -> list[str]:
+    """Return a file stem for each field of a side; several fields of one image are numbered.
+
+    ``a_dev``, ``a_dev_2``, ``b_dev``.
+    """
+    names = []
+    seen: dict[str, int] = {}
+    for field in fields:
+        stem = PurePosixPath(field.image).stem
+        seen[stem] = seen.get(stem, 0) + 1
+        names.append(f"{stem}_{side}" + (f"_{seen[stem]}" if seen[stem] > 1 else ""))
+    return names
 
 
 def save_fields(path: Path, rows: Sequence[Field]) -> None:

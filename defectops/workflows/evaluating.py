@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from defectops.atomic import replacing, write_text
 from defectops.learning import machine
 from defectops.measurement.agreement import comparison_map, confusion
-from defectops.micrograph import Array, Field, load_fields, save_fields
+from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
 from defectops.workflows.champions import load_champion
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def evaluate(root: Path, defect: DefectType) -> pd.DataFrame:
         found = [_segmented(champion, f) for f in given] if champion else []
         save_fields(results / "masks" / defect.key / f"{side}.npz", found)
         threshold = champion.bundle.threshold if champion else 0.5
-        names = _map_names(given, side)
+        names = field_names(given, side)
         for field, chance, name in zip(given, found, names, strict=True):
             prediction = chance.intensity >= threshold
             rows.append(_row(field, side, prediction))
@@ -79,17 +78,6 @@ def _row(field: Field, side: str, prediction: Array) -> dict[str, object]:
     counts = confusion(prediction, field.label, field.ignore)
     scores = {n: None if s is None else round(s, 6) for n, s in counts.scores().items()}
     return {"image": field.image, "side": side, **asdict(counts), **scores}
-
-
-def _map_names(fields: Sequence[Field], side: str) -> list[str]:
-    """Return a file stem for each field; several fields of one image are numbered."""
-    names = []
-    seen: dict[str, int] = {}
-    for field in fields:
-        stem = PurePosixPath(field.image).stem
-        seen[stem] = seen.get(stem, 0) + 1
-        names.append(f"{stem}_{side}" + (f"_{seen[stem]}" if seen[stem] > 1 else ""))
-    return names
 
 
 def _write_maps(path: Path, field: Field, prediction: Array) -> None:

@@ -25,7 +25,7 @@ from defectops.experiments.tracking import knows
 from defectops.learning import machine
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.measurement.agreement import Counts, comparison_map, confusion
-from defectops.micrograph import Field, load_fields
+from defectops.micrograph import Field, field_names, load_fields
 from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
 from defectops.workflows.champions import places_of
@@ -102,9 +102,10 @@ def _publish_figures(
         curves = pd.read_csv(root / "results" / "curves" / f"{defect.key}.csv")
         draw_iou_curves(curves, folder / "iou.png", defect.colour)
         tracker.artifact(run_id, folder / "iou.png", "curves")
-        for field in load_fields(root / "split" / defect.key / "dev.npz"):
+        dev = load_fields(root / "split" / defect.key / "dev.npz")
+        for field, stem in zip(dev, field_names(dev, "dev"), strict=True):
             mask = model.probability(field.intensity) >= model.bundle.threshold
-            path = folder / f"{Path(field.image).stem}_dev.png"
+            path = folder / f"{stem}.png"
             draw_comparison(
                 field.intensity,
                 comparison_map(mask, field.label, field.ignore),

@@ -222,7 +222,8 @@ def _run(
         progress.rows.append(record.row())
         shown = _tracked(record.row()) | {"images_per_s": record.images_per_s}
         shells.tracker.metrics(progress.run_id, shown, step=record.epoch)
-        write_text(work.checkpoint.with_suffix(".json"), _json(asdict(progress)))
+        # Unsorted: the curve's columns come back in their order.
+        write_text(work.checkpoint.with_suffix(".json"), json.dumps(asdict(progress)))
         save_state(work.checkpoint, state, work.identity)
         shells.listen(record)
     if state is None:

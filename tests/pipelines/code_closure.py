@@ -5,6 +5,7 @@ python tests/pipelines/code_closure.py --write    put it there, all else kept
 """
 
 import ast
+import functools
 import io
 import sys
 from pathlib import Path
@@ -69,9 +70,15 @@ def _file(module):
     return None
 
 
+@functools.cache
+def _tree(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def _imported(path):
     names = []
-    for node in _run_time_nodes(ast.parse(path.read_text())):
+    for node in _run_time_nodes(_tree(path)):
         if isinstance(node, ast.Import):
             names += [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -82,6 +89,7 @@ def _imported(path):
     return [n for n in names if n.split(".")[0] in ("defectops", "pipelines")]
 
 
+@functools.cache
 def _data(path):
     """Return folders of tables, and templates, that a module names."""
     strings = {

@@ -156,9 +156,7 @@ def _instances():
             yield (
                 f"{name}@{defect}" if defect else name,
                 {
-                    kind: [
-                        _path(row).replace("${key}", defect) for row in body(stage).get(kind, [])
-                    ]
+                    kind: _filled(body(stage).get(kind, []), defect)
                     for kind in ("deps", "outs", "metrics", "plots")
                 },
             )

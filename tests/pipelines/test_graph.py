@@ -61,7 +61,6 @@ def test_the_declared_code_is_the_code_that_runs(stage):
 
 def test_rewriting_changes_nothing_but_the_lists_of_code():
     text = (ROOT / "dvc.yaml").read_text()
-    assert rewritten(text) == text
     damaged = text.replace("        - defectops/defects.py\n", "", 1)
     assert damaged != text
     assert rewritten(damaged) == text

@@ -1,0 +1,277 @@
+"""A trained model before the gate: who becomes champion, who stays, and what is written of it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from drawing import VOIDS, discs, field
+
+from defectops.experiments.champions import Champion, checked_champion, read_champion
+from defectops.experiments.journal import read as read_journal
+from defectops.experiments.promotion import PromotionOptions
+from defectops.experiments.registry import RecordingRegistry
+from defectops.experiments.tracking import RecordingTracker
+from defectops.learning import machine
+from defectops.learning.bundle import Bundle, save_bundle
+from defectops.learning.networks import NetworkSpec, build
+from defectops.micrograph import save_fields
+from defectops.workflows import promoting
+from defectops.workflows.champions import places_of
+from defectops.workflows.promoting import gate_metrics, promote_on_repro
+
+TINY = NetworkSpec(width=0.1)
+MODEL = "defectops-voids"
+
+
+class Project:
+    """A project whose models score what they are told to."""
+
+    def __init__(self, root, monkeypatch):
+        self.root = root
+        self.tracker, self.registry = RecordingTracker(), RecordingRegistry()
+        self.places = places_of(root, VOIDS)
+        self.scores = {}
+        label = discs((32, 40), (10, 10), (20, 30))
+        pieces = [field(label, 1.0 * label), field(label, 1.0 * label, image="b.png")]
+        save_fields(root / "split/voids/gate.npz", pieces)
+        save_fields(root / "split/voids/dev.npz", pieces)
+        monkeypatch.setattr(promoting, "gate_metrics", self._told)
+
+    def _told(self, model, gate):
+        assert len(gate) == 2
+        return self.scores[model.bundle.training["seed"]]
+
+    def train(self, seed, **scores):
+        """Leave what a training leaves; the model scores as said."""
+        kind = {"key": "voids", "shape": "particle", "polarity": "bright", "colour": "#8ac926"}
+        training = {"seed": seed, "settings": {"preset": "quick"}}
+        bundle = Bundle(
+            TINY, build(TINY, seed).state_dict(), kind, {}, 0.5 + seed / 100, {}, training
+        )
+        sha256 = save_bundle(self.root / "models/voids/model.safetensors", bundle)
+        self.scores[seed] = scores
+        run_id = self.tracker.start(MODEL, f"seed {seed}", {}, {})
+        self.tracker.finish(run_id, "FINISHED")
+        self._write("results/runs/voids.json", json.dumps({"run_id": run_id}))
+        rows = [{"epoch": e, "train_iou": 0.1 * e, "dev_iou": 0.1 * e} for e in range(3)]
+        self._write("results/curves/voids.csv", pd.DataFrame(rows).to_csv(index=False))
+        return sha256, run_id
+
+    def _write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def promote(self, registry="own", **options):
+        given = PromotionOptions(**{"floors": {"iou": 0.2}, **options})
+        chosen = self.registry if registry == "own" else registry
+        return promote_on_repro(self.root, VOIDS, given, self.tracker, chosen)
+
+    @property
+    def champion(self):
+        return read_champion(self.places)
+
+    @property
+    def written(self):
+        return json.loads((self.root / "results/promotion/voids.json").read_text())
+
+    @property
+    def journal(self):
+        return read_journal(self.places.journal)
+
+    def state(self):
+        champions = sorted(p for p in (self.root / "champions").rglob("*") if p.is_file())
+        versions = [(v.number, v.sha256) for v in self.registry.versions(MODEL)]
+        aliases = [self.registry.alias(MODEL, a) for a in ("champion", "candidate", "previous")]
+        return {str(p): p.read_bytes() for p in champions}, versions, aliases
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """A project whose figures are drawn, which takes a while."""
+    threads = machine.settle(1)
+    yield Project(tmp_path, monkeypatch)
+    machine.settle(threads)
+
+
+@pytest.fixture
+def project(drawn, monkeypatch):
+    monkeypatch.setattr(promoting, "_publish_figures", lambda *given: None)
+    return drawn
+
+
+def test_the_first_model_that_passes_the_floors_is_champion(project):
+    sha256, run_id = project.train(1, iou=0.3)
+    assert project.promote().outcome == "pass"
+    champion = checked_champion(project.places)
+    assert (champion.version, champion.run_id, champion.sha256) == (1, run_id, sha256)
+    assert (champion.threshold, champion.verdict) == (0.51, "pass")
+    assert project.registry.alias(MODEL, "champion") == 1
+    assert project.written["moved"] is True
+    assert project.registry.version(MODEL, 1).metrics == {"iou": 0.3}
+    assert project.registry.version(MODEL, 1).tags["preset"] == "quick"
+
+
+def test_below_the_floors_nobody_is_champion_and_every_output_is_there(project):
+    project.train(1, iou=0.1)
+    verdict = project.promote()
+    assert (verdict.outcome, verdict.reason) == ("fail", "iou 0.1 is below the floor 0.2")
+    assert project.champion == Champion(MODEL)
+    assert project.places.bundle.parent.is_dir()
+    assert project.places.journal.read_text() == ""
+    assert project.places.file.is_file()
+    assert (project.written["outcome"], project.written["moved"]) == ("fail", False)
+    # It is a candidate all the same.
+    assert project.registry.alias(MODEL, "candidate") == 1
+    assert project.registry.alias(MODEL, "champion") is None
+
+
+def test_an_undefined_score_is_inconclusive_and_promotes_nobody(project):
+    project.train(1, iou=None, recall=0.5)
+    assert project.promote().outcome == "inconclusive"
+    assert project.champion.version is None
+    assert project.registry.version(MODEL, 1).metrics == {"recall": 0.5}
+
+
+def test_a_worse_model_leaves_the_champion_in_place(project):
+    project.train(1, iou=0.5)
+    project.promote()
+    before = project.champion
+    worse, _ = project.train(2, iou=0.4)
+    verdict = project.promote()
+    assert verdict.outcome == "fail"
+    assert "change -0.1" in verdict.reason
+    assert project.champion == before
+    assert project.written["moved"] is False
+    assert project.registry.find(MODEL, worse) == project.registry.alias(MODEL, "candidate") == 2
+
+
+def test_a_better_model_follows_the_champion(project):
+    first, _ = project.train(1, iou=0.4)
+    project.promote()
+    second, _ = project.train(2, iou=0.5)
+    assert project.promote().passed
+    assert checked_champion(project.places).sha256 == second != first
+    assert [(e.from_version, e.to_version) for e in project.journal] == [(None, 1), (1, 2)]
+    assert project.registry.alias(MODEL, "previous") == 1
+
+
+@pytest.mark.parametrize(("on_repro", "champions"), [("first", [1, 1]), ("never", [None, None])])
+def test_on_repro_holds_back_what_the_gate_lets_pass(project, on_repro, champions):
+    for seed, expected in zip((1, 2), champions, strict=True):
+        project.train(seed, iou=0.2 + seed / 10)
+        assert project.promote(on_repro=on_repro).outcome == "pass"
+        assert project.champion.version == expected
+        assert project.written["moved"] is (on_repro == "first" and seed == 1)
+    assert [v.number for v in project.registry.versions(MODEL)] == [1, 2]
+
+
+def test_inside_an_experiment_nothing_moves_and_the_verdict_is_written(project):
+    project.train(1, iou=0.4)
+    project.promote()
+    before = project.state()
+    project.train(2, iou=0.9)
+    assert project.promote(registry=None).outcome == "pass"
+    assert project.state() == before
+    assert (project.written["outcome"], project.written["moved"]) == ("pass", False)
+
+
+def test_an_experiment_before_any_champion_leaves_the_outputs(project):
+    project.train(1, iou=0.9)
+    project.promote(registry=None)
+    assert project.champion == Champion(MODEL)
+    assert project.places.bundle.parent.is_dir()
+    assert project.registry.versions(MODEL) == []
+
+
+def test_the_same_model_again_changes_nothing(project):
+    project.train(1, iou=0.4)
+    project.promote()
+    before = project.state()
+    assert project.promote().outcome == "pass"
+    assert project.state() == before
+    assert project.written["moved"] is False
+
+
+def test_the_same_model_below_new_floors_stays_champion_with_the_verdict_fail(project):
+    project.train(1, iou=0.4)
+    project.promote()
+    before = project.state()
+    assert project.promote(floors={"iou": 0.9}).outcome == "fail"
+    assert project.state() == before
+
+
+def test_a_clone_without_bundle_and_store_restores_both_from_the_same_training(project):
+    project.train(1, iou=0.4)
+    project.promote()
+    before = project.state()[0]
+    project.places.bundle.unlink()
+    project.registry = RecordingRegistry()
+    project.promote()
+    assert project.state()[0] == before
+    assert project.registry.alias(MODEL, "champion") == 1
+
+
+def test_without_the_champions_bundle_the_floors_decide_and_the_journal_says_so(project):
+    project.train(1, iou=0.9)
+    project.promote()
+    project.places.bundle.unlink()
+    other, _ = project.train(2, iou=0.3)
+    assert project.promote().passed
+    assert checked_champion(project.places).sha256 == other
+    assert project.journal[-1].reason == (
+        "iou 0.3 reaches the floor 0.2; the bundle of version 1 was not at hand, so it was not "
+        "compared with"
+    )
+
+
+def test_the_run_gets_curves_and_a_map_of_each_dev_field(drawn):
+    _, run_id = drawn.train(1, iou=0.4)
+    drawn.promote()
+    artifacts = drawn.tracker.records[run_id].artifacts
+    assert sorted(artifacts) == ["comparison/a_dev.png", "comparison/b_dev.png", "curves/iou.png"]
+    assert all(content.startswith(b"\x89PNG") for content in artifacts.values())
+
+
+def test_two_dev_fields_of_one_image_have_maps_of_their_own(drawn):
+    label = discs((32, 40), (10, 10))
+    pieces = [field(label, 1.0 * label, at=(0, 40 * i)) for i in range(2)]
+    save_fields(drawn.root / "split/voids/dev.npz", pieces)
+    _, run_id = drawn.train(1, iou=0.4)
+    drawn.promote()
+    assert {"comparison/a_dev.png", "comparison/a_dev_2.png"} <= set(
+        drawn.tracker.records[run_id].artifacts
+    )
+
+
+def test_where_the_store_does_not_hold_the_run_no_figure_is_drawn(drawn):
+    drawn.train(1, iou=0.4)
+    drawn.tracker = RecordingTracker()
+    assert drawn.promote().passed
+    assert drawn.tracker.records == {}
+
+
+def test_gate_metrics_are_pooled_over_the_fields_at_the_models_threshold(project):
+    label = np.array([[1, 1, 0, 0]], bool)
+    shown = np.array([[0.9, 0.1, 0.9, 0.1]], np.float32)
+    other = field([[1, 1, 1, 1]], np.full((1, 4), 0.6))
+
+    class Model:
+        class bundle:
+            threshold = 0.6
+
+        @staticmethod
+        def probability(plane):
+            return plane.astype(np.float64) + 1e-6
+
+    found = gate_metrics(Model, [field(label, shown), other])
+    # tp 1 + 4, fp 1, fn 1, tn 1
+    expected = {"iou": 5 / 7, "precision": 5 / 6, "recall": 5 / 6, "pixel_accuracy": 6 / 8}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_gate_metrics_of_nothing_are_undefined():
+    torch.manual_seed(0)
+    assert set(gate_metrics(None, []).values()) == {None}
