@@ -36,7 +36,7 @@ def load_champion(root: Path, defect: DefectType) -> LoadedModel | None:
         raise IntegrityFault(
             places.file.name,
             "E_NO_BUNDLE",
-            f"names a champion, but champions/{defect.key} has no bundle; run `dvc pull` or"
-            f"`dvc repro promote@{defect.key}`",
+            f"names a champion, but champions/{defect.key} has no bundle; run `dvc pull` "
+            f"or `dvc repro promote@{defect.key}`",
         )
     return load_model(places.bundle, champion.sha256)
