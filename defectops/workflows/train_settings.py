@@ -17,17 +17,17 @@ from defectops.settings import read, unknown_key
 # 100 epochs, a decay after ten epochs without a gain, the end at the sixth.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "epochs": 24,
-        "learning_rate": 4e-3,
+        "epochs": 20,
+        "learning_rate": 3e-3,
         "learning_rate_factor": 0.5,
         "plateau_epochs": 6,
-        "warm_up_steps": 24,
+        "warm_up_steps": 20,
         "final_decay_epochs": 12,
-        "positive_weight": 4.0,
+        "positive_weight": 3.0,
         "positive_weight_decay": 0.9,
         "patch_px": 192,
-        "batch": 8,
-        "patches_per_epoch": 128,
+        "batch": 4,
+        "patches_per_epoch": 192,
     },
     "paper": {
         "epochs": 100,
