@@ -128,6 +128,18 @@ def test_warm_up_scales_the_first_steps():
     assert moved == pytest.approx([0.01, 0.001], rel=1e-3)
 
 
+def test_warm_up_goes_on_where_the_last_epoch_left_it():
+    """One and the same step an epoch: under Adam each moves a weight by the rate of that step."""
+    same = list(batches(0, count=2))
+    options = replace(QUICK, learning_rate=1e-5, warm_up_steps=3, l2=0.0, positive_weight_decay=1.0)
+    places = [build(TINY, 0).state_dict()["layers.3.0.weight"]]
+    places += [
+        r.state.tensors["network/layers.3.0.weight"] for r in run(options, source=lambda e: same)
+    ]
+    moved = [float((b - a).abs().max()) for a, b in itertools.pairwise(places)]
+    assert moved == pytest.approx([1e-5 / 3, 2e-5 / 3, 1e-5, 1e-5], rel=0.05)
+
+
 def test_the_weight_of_a_positive_pixel_decays_towards_one_and_is_recorded():
     options = replace(QUICK, positive_weight=5.0, positive_weight_decay=0.5)
     assert [r.positive_weight for r in run(options)] == [5.0, 3.0, 2.0, 1.5]
