@@ -183,19 +183,22 @@ def _dislocations(name: str, density_m2: float, line_width_px: float) -> Synthes
         bend=2.2,
         bend_scale_nm=150.0,
         contour_depth=0.35,
-        mottle=((55.0, 55.0, 0.05), (14.0, 14.0, 0.035), (5.0, 5.0, 0.02)),
+        mottle=((55.0, 55.0, 0.05), (14.0, 14.0, 0.035), (5.0, 5.0, 0.025)),
         patches=(
-            PatchOptions(90.0, (8.0, 30.0), (-0.30, -0.08)),
-            PatchOptions(250.0, (2.5, 5.0), (-0.30, -0.08)),
+            PatchOptions(100.0, (8.0, 30.0), (-0.45, -0.10)),
+            PatchOptions(600.0, (2.5, 5.0), (-0.50, -0.12)),
+            # Small loops seen edge-on: as dark and as wide as a dislocation, but short.
+            PatchOptions(2300.0, (4.0, 10.0), (-0.55, -0.20), (0.25, 0.6)),
             PatchOptions(25.0, (10.0, 35.0), (0.05, 0.15)),
         ),
-        fringe_sets=10,
-        fringe_strength=0.22,
+        fringe_sets=8,
+        fringe_strength=0.35,
     )
     return SynthesisOptions(
         name=name,
         foil=foil,
         lines=LineOptions(density_m2),
+        detector=DetectorOptions(counts=70.0),
         line_width_px=line_width_px,
         specimen="synthetic HT-9, pristine",
         condition="pristine",
@@ -213,9 +216,11 @@ def _irradiated(
         contour_depth=0.5,
         mottle=((16.0, 60.0, 0.12), (9.0, 9.0, 0.07), (3.5, 3.5, 0.04)),
         patches=(
-            PatchOptions(420.0, (6.0, 26.0), (-0.45, -0.12)),
-            PatchOptions(700.0, (2.0, 4.0), (-0.35, -0.10)),
-            PatchOptions(130.0, (8.0, 40.0), (0.12, 0.40)),
+            PatchOptions(600.0, (6.0, 26.0), (-0.50, -0.15)),
+            PatchOptions(1000.0, (2.0, 4.5), (-0.45, -0.12)),
+            PatchOptions(90.0, (14.0, 50.0), (0.12, 0.36)),
+            # Lath boundaries: as bright as a void and as sharp, but long.
+            PatchOptions(40.0, (40.0, 110.0), (0.20, 0.50), (0.07, 0.20), aligned=True),
         ),
         fringe_sets=4,
     )
@@ -232,11 +237,11 @@ def _irradiated(
 
 def _precipitates(density_m3: float, mean_nm: float, sd_nm: float) -> ParticleOptions:
     return ParticleOptions(
-        "precipitates", density_m3, mean_nm, sd_nm, contrast=(-0.50, -0.18), flatness=0.7
+        "precipitates", density_m3, mean_nm, sd_nm, contrast=(-0.48, -0.17), flatness=0.7
     )
 
 
 def _voids(density_m3: float, mean_nm: float, sd_nm: float) -> ParticleOptions:
     return ParticleOptions(
-        "voids", density_m3, mean_nm, sd_nm, contrast=(0.22, 0.50), flatness=0.6, roughness=0.05
+        "voids", density_m3, mean_nm, sd_nm, contrast=(0.50, 0.92), flatness=0.75, roughness=0.04
     )

@@ -33,11 +33,17 @@ class PatchOptions:
         Smallest and largest full width at half depth.
     strength : tuple of float
         Smallest and largest logarithmic contrast; negative is dark.
+    aspect : tuple of float
+        Smallest and largest ratio of breadth to length.
+    aligned : bool
+        All run along one direction, give or take 15 degrees, as laths and slip traces do.
     """
 
     per_um2: float
     size_nm: tuple[float, float]
     strength: tuple[float, float]
+    aspect: tuple[float, float] = (0.6, 1.0)
+    aligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,24 +163,30 @@ def _add_patches(
     rng: np.random.Generator, out: Plane, pixel_size_nm: float, options: PatchOptions
 ) -> None:
     area_um2 = out.size * pixel_size_nm**2 * 1e-6
+    main = rng.uniform(0, np.pi)
     for _ in range(rng.poisson(options.per_um2 * area_um2)):
         row, column = rng.random(2) * out.shape
         size = np.exp(rng.uniform(*np.log(options.size_nm))) / pixel_size_nm / 2.355
-        strength = rng.uniform(*options.strength)
-        _add_patch(rng, out, (row, column), size, strength)
+        strength, aspect = rng.uniform(*options.strength), rng.uniform(*options.aspect)
+        angle = rng.normal(main, 0.26) if options.aligned else rng.uniform(0, np.pi)
+        _add_patch(rng, out, (row, column), (size, aspect * size, angle), strength)
 
 
 def _add_patch(
-    rng: np.random.Generator, out: Plane, at: tuple[float, float], sigma: float, strength: float
+    rng: np.random.Generator,
+    out: Plane,
+    at: tuple[float, float],
+    form: tuple[float, float, float],
+    strength: float,
 ) -> None:
-    """Add one Gaussian patch, drawn out in a random direction and torn by a random field."""
-    window = _window(out.shape, at, 3.5 * sigma)
+    """Add one Gaussian patch torn by a random field; `form` is length, breadth and direction."""
+    length, breadth, angle = form
+    window = _window(out.shape, at, 3.5 * length)
     if window is None:
         return
-    x, y = _turned(window, at, rng.uniform(0, np.pi))
-    aspect = rng.uniform(0.6, 1.0)
-    distance = (x / sigma) ** 2 + (y / (aspect * sigma)) ** 2
-    tear = smooth_field(rng, x.shape, (0.9 * sigma, 0.9 * sigma))
+    x, y = _turned(window, at, angle)
+    distance = (x / length) ** 2 + (y / breadth) ** 2
+    tear = smooth_field(rng, x.shape, (0.9 * breadth, 0.9 * breadth))
     out[window] += strength * np.exp(-0.5 * distance) * np.clip(1.0 + 0.35 * tear, 0.0, None)
 
 
@@ -191,7 +203,8 @@ def _add_fringes(
     x, y = _turned(window, (at[0], at[1]), rng.uniform(0, np.pi))
     lean = rng.uniform(-0.6, 0.6)
     envelope = np.exp(-0.5 * ((x / length) ** 2 + (y / breadth) ** 2))
-    wave = 0.5 * (np.cos(2 * np.pi * (x + lean * y) / period) - 1.0)
+    warp = 0.8 * smooth_field(rng, x.shape, (1.5 * length, 1.5 * length))
+    wave = 0.5 * (np.cos(2 * np.pi * (x + lean * y) / period + warp) - 1.0)
     out[window] += strength * envelope * wave
 
 

@@ -50,12 +50,12 @@ class LineOptions:
 
     density_m2: float
     vanished_share: float = 0.2
-    contrast: tuple[float, float] = (0.1, 0.3)
-    width_nm: float = 2.5
+    contrast: tuple[float, float] = (0.25, 0.46)
+    width_nm: float = 2.3
     depth_period_nm: float = 22.0
-    oscillation: float = 0.55
+    oscillation: float = 0.5
     image_shift_nm: float = 0.5
-    bundle_share: float = 0.45
+    bundle_share: float = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ def _pieces(rng: np.random.Generator, thickness_nm: float) -> Iterator[Path3]:
 
 
 def _directions(rng: np.random.Generator, count: int) -> Path3:
-    """Return unit vectors that wander with a long and a short memory, without preferred direction."""
+    """Return unit vectors that wander with a long and a short memory, isotropic."""
     noise = rng.standard_normal((2, count, 3))
     drift = sum(
         weight * np.sqrt(sigma) * ndimage.gaussian_filter1d(part, sigma, axis=0)

@@ -34,7 +34,7 @@ doi:10.1038/s41598-019-49105-0. Licence: CC0-1.0.
 | folder | content |
 |---|---|
 | `micrographs/` | 8-bit grey PNG |
-| `labels/<defect>/` | 0/255: what a careful microscopist would mark; dislocations {width:g} px wide |
+| `labels/<defect>/` | 0/255: what a careful microscopist marks; dislocations {width:g} px wide |
 | `instances/<defect>/` | 16-bit PNG: 0, or the `id` of the object in the truth |
 | `ignore/<defect>/` | pixels that do not count; none in this set |
 | `truth/` | JSON: every object with its position in nm and its size, and the true densities |
