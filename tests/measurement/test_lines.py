@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from defectops.measurement import lines as lines_module
 from defectops.measurement.lines import (
     grid_crossings,
     grid_positions,
@@ -192,4 +193,14 @@ def test_counted_and_ignored_lengths_add_up(plane, ignore):
     ends = whole.length_px.max(initial=0)  # the half step beyond the border may count in both
     total = sum(p.length_px.sum() for p in parts)
     assert total >= whole.length_px.sum() - 1e-9
-    assert total <= whole.length_px.sum() + ends * (lines.degree == 1).sum()
+    assert total <= whole.length_px.sum() + ends * (lines.degree == 1).sum() + 1e-9
+
+
+def test_in_a_tangle_nothing_goes_straight_on(monkeypatch):
+    # Two lines that cross have four ends: with a limit of three they are left as they are.
+    crossing = trace(thin_lines(np.eye(41, dtype=bool) | np.eye(41, dtype=bool)[:, ::-1]))
+    assert np.unique(join_paths(crossing).line).size == 2
+    monkeypatch.setattr(lines_module, "_MOST_ENDS", 3)
+    apart = join_paths(crossing)
+    assert np.unique(apart.line).size == crossing.n_paths
+    assert (apart.passes == 1).all()
