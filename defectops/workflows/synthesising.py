@@ -109,7 +109,7 @@ def _write_micrograph(into: Path, drawn: synthesis.SyntheticMicrograph) -> None:
 
 def _write_png(path: Path, plane: Any) -> None:
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        Image.fromarray(plane).save(stream, format="PNG", optimize=False, compress_level=9)
+        Image.fromarray(plane).save(stream, format="PNG", compress_level=6)
 
 
 def _manifest_row(
