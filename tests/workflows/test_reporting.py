@@ -317,7 +317,7 @@ def test_table_1_beside_the_page(tmp_path):
     Project(tmp_path, defects=IMAGES).all().report()
     folder = tmp_path / "results" / "evaluation"
     numbers = json.loads((folder / "summary.json").read_text())
-    table = pd.read_csv(folder / "voids.csv")
+    table = pd.read_csv(tmp_path / "results/maps/voids/scores.csv")
     iou = table[table["side"] == "test"]["iou"]
     assert numbers["voids"]["iou"]["mean"] == pytest.approx(iou.mean(), abs=1e-6)
     assert numbers["voids"]["iou"]["sd"] == pytest.approx(iou.std(ddof=1), abs=1e-6)
@@ -343,8 +343,8 @@ def test_no_champion_because_floors_were_missed(tmp_path):
     nobody = dict.fromkeys(("version", "run_id", "sha256", "threshold")) | {"verdict": "none"}
     project.write("champions/voids.json", json.dumps(nobody))
     project.judged("voids", "fail", "iou 0.12 is below the floor 0.2")
-    for folder in ("evaluation", "quantities", "histograms"):
-        (tmp_path / "results" / folder / "voids.csv").unlink()
+    for name in ("maps/voids/scores.csv", "quantities/voids.csv", "histograms/voids.csv"):
+        (tmp_path / "results" / name).unlink()
     page = check(project.report())
     why = "no champion: floors or margins missed (iou 0.12 is below the floor 0.2)"
     assert f"Voids: {why}; nothing was segmented" in page.words
@@ -420,7 +420,8 @@ def test_names_from_outside_are_escaped(tmp_path):
 
 def test_empty_tables_with_a_header_are_like_none(tmp_path):
     project = Project(tmp_path).all()
-    for path in tmp_path.glob("results/*/voids.csv"):
+    scores = tmp_path / "results/maps/voids/scores.csv"
+    for path in (scores, *tmp_path.glob("results/*/voids.csv")):
         path.write_text(path.read_text().splitlines()[0] + "\n")
     page = check(project.report())
     assert "Voids: no training curves were recorded." in page.words

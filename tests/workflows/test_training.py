@@ -30,6 +30,7 @@ from defectops.workflows.training import Shells, train
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "epochs": 3,
+    "learning_rate": 0.004,
     "patch_px": 32,
     "batch": 2,
     "patches_per_epoch": 4,
