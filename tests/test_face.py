@@ -50,8 +50,9 @@ def test_the_first_line_of_every_module_is_a_sentence():
 
 
 def test_package_faces_hold_a_docstring_and_nothing_else():
+    """But `pipelines`: a process of its own, whose threads are told how to wait before torch is."""
     for path in modules(*PACKAGES):
-        if path.name == "__init__.py":
+        if path.name == "__init__.py" and path.parent.name != "pipelines":
             body = ast.parse(path.read_text("utf-8")).body
             assert len(body) == 1, path
             assert isinstance(body[0], ast.Expr), path
