@@ -198,7 +198,7 @@ def _dislocations(name: str, density_m2: float, line_width_px: float) -> Synthes
         name=name,
         foil=foil,
         lines=LineOptions(density_m2),
-        detector=DetectorOptions(counts=70.0),
+        detector=DetectorOptions(counts=80.0),
         line_width_px=line_width_px,
         specimen="synthetic HT-9, pristine",
         condition="pristine",

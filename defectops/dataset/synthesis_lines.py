@@ -50,7 +50,7 @@ class LineOptions:
 
     density_m2: float
     vanished_share: float = 0.2
-    contrast: tuple[float, float] = (0.25, 0.46)
+    contrast: tuple[float, float] = (0.28, 0.48)
     width_nm: float = 2.3
     depth_period_nm: float = 22.0
     oscillation: float = 0.5
