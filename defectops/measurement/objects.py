@@ -167,8 +167,9 @@ def thinned(mask: Array) -> Array:
     Notes
     -----
     The same pixels as ``skimage.morphology.thin``, which visits the whole plane each time where
-    this visits the rim of what is left of the mask. Not ``skimage.morphology.skeletonize``: the algorithm of
-    Zhang and Suen eats straight lines within a few degrees of a diagonal, up to the whole line.
+    this visits the rim of what is left of the mask. Not ``skimage.morphology.skeletonize``: the
+    algorithm of Zhang and Suen eats straight lines within a few degrees of a diagonal, up to the
+    whole line.
 
     References
     ----------
