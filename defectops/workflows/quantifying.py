@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 POOLED = "pooled"
 _BINS = 20
+# Columns of objects that are positions along the rows' and along the columns' axis.
+_PLACES = (
+    ["centroid_row_px", "top_px", "bottom_px"],
+    ["centroid_column_px", "left_px", "right_px"],
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,9 +291,9 @@ def _write_objects(path: Path, seen: Sequence[_Seen]) -> None:
             if measured is None:
                 continue
             table = measured.objects.copy()
-            for axis, start in (("row", item.field.region.top), ("column", item.field.region.left)):
-                name = f"centroid_{axis}_px"
-                if name in table:
+            corner = item.field.region.top, item.field.region.left
+            for names, start in zip(_PLACES, corner, strict=True):
+                for name in table.columns.intersection(names):
                     table[name] = table[name] + start
             table.insert(0, "image", item.field.image)
             table.insert(1, "source", source)

@@ -246,6 +246,19 @@ def test_histograms_count_every_object_of_label_and_prediction(measure, tmp_path
     assert list(histogram) == ["source", "bin_low_nm", "bin_high_nm", "count"]
 
 
+def test_objects_lie_where_they_are_in_the_whole_micrograph(measure, tmp_path):
+    measure([field(discs(SHAPE, (20, 30), radius=4), at=(100, 200))], [])
+    objects = pd.read_parquet(tmp_path / "results/objects/voids.parquet")
+    places = (
+        ["centroid_row_px", "top_px", "bottom_px"],
+        ["centroid_column_px", "left_px", "right_px"],
+    )
+    for (centre, first, end), expected in zip(places, (120, 230), strict=True):
+        assert objects[centre].tolist() == [expected] * 2
+        # Half-open bounding box around the centre of a disc.
+        assert ((objects[first] + objects[end] - 1) / 2).tolist() == [expected] * 2
+
+
 def test_times_are_named_by_image_and_step(measure, tmp_path):
     measure([], [], whole=[field(discs(SHAPE, (20, 20)))])
     times = pd.read_csv(tmp_path / "results/timing/voids.csv")
