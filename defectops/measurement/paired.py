@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from defectops.measurement.uncertainty import UNDEFINED, Interval, resampled
 Array = npt.NDArray[Any]
 
 _DRAWS = 2000
+_ROUNDING = 1e-12  # of a mean square; a variance below it is none
 _Statistic = Callable[[Array, pd.DataFrame], Array]
 
 
@@ -67,7 +69,8 @@ def paired_interval(
     -------
     dict of str to Interval
         In percent, percentile bootstrap of 2000 seeded draws; undefined (NaN) where the percent
-        error is.
+        error is, and where label or prediction shows too few particles for an interval of its own
+        (a mean diameter of one, a spread of fewer than five): few particles resample to themselves.
 
     Raises
     ------
@@ -86,7 +89,9 @@ def paired_interval(
             "E_PAIR",
             f"{len(label)} labels and {len(prediction)} predictions: give the same fields twice",
         )
-    actual = percent_error(pool(label), pool(prediction))
+    pooled = pool(label), pool(prediction)
+    actual = percent_error(*pooled)
+    too_few = {q.quantity for side in pooled for q in side if math.isnan(q.low)}
     truth = pd.concat([m.tiles for m in label], ignore_index=True)
     found = pd.concat([m.tiles for m in prediction], ignore_index=True)
     options = label[0].options
@@ -95,7 +100,9 @@ def paired_interval(
     tails = ((1 - options.level) / 2, (1 + options.level) / 2)
     intervals = {}
     for name, statistic in _statistics(label).items():
-        if name in actual:
+        if name in too_few:
+            intervals[name] = UNDEFINED
+        elif name in actual:
             with np.errstate(divide="ignore", invalid="ignore"):
                 drawn = statistic(draws, found) / statistic(draws, truth)
                 ratio = drawn / (statistic(once, found) / statistic(once, truth))
@@ -183,4 +190,6 @@ def _mean_diameter(draws: Array, tiles: pd.DataFrame) -> Array:
 
 def _sd_diameter(draws: Array, tiles: pd.DataFrame) -> Array:
     square = draws @ tiles["size_d2"].to_numpy() / (draws @ tiles["size"].to_numpy())
-    return np.asarray(np.sqrt(np.maximum(square - _mean_diameter(draws, tiles) ** 2, 0.0)))
+    variance = square - _mean_diameter(draws, tiles) ** 2
+    # A draw that holds one particle has no spread; what rounding leaves of it would divide others.
+    return np.sqrt(np.where(variance > _ROUNDING * square, variance, np.nan))

@@ -165,7 +165,8 @@ class ParticleMeasurement:
     field_area, covered_area : float
         All pixels that count, and those of them on a particle, in the same unit.
     tiles : DataFrame
-        Sums over 4 x 4 tiles, one row a tile: ``number, size, size_d, size_d2, covered``.
+        Sums over 4 x 4 tiles, one row a tile: ``number, size, size_d, size_d2, covered``; in the
+        same unit, so that fields of different pixel size can be drawn together.
     """
 
     objects: pd.DataFrame
@@ -264,7 +265,7 @@ def observe_particles(
         frame_area=float(framed.sum()) * spacing**2,
         field_area=float(valid.sum()) * spacing**2,
         covered_area=float((valid & (instances > 0)).sum()) * spacing**2,
-        tiles=_particle_tiles(table, valid & (instances > 0), unit),
+        tiles=_particle_tiles(table, valid & (instances > 0), calibration),
     )
 
 
@@ -575,6 +576,8 @@ def _diameters(
         remark = f"corrected for caps; {foil.remark}"
     method = f"equivalent circles; border {options.border}; {remark}"
     of_mean = mean_interval(d, w, options.level).scaled(mean / seen_mean)
+    if of_mean.low < 0:  # Student knows nothing of what a diameter can be
+        of_mean = replace(of_mean, low=0.0)
     of_sd = spread_interval(d, options.level)
     if of_sd is not UNDEFINED:
         of_sd = of_sd.scaled(sd / float(np.std(d, ddof=1)))
@@ -662,20 +665,22 @@ def _tile(position: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(part[0] * _TILES + part[1])
 
 
-def _particle_tiles(table: pd.DataFrame, covered: Array, unit: str) -> pd.DataFrame:
+def _particle_tiles(table: pd.DataFrame, covered: Array, calibration: Calibration) -> pd.DataFrame:
     centres = table[["centroid_row_px", "centroid_column_px"]].to_numpy()
     tile = _tile(centres, covered.shape)
     size = table["counts_in_size"].to_numpy()
-    d = table[f"equivalent_diameter_{unit}"].to_numpy()
+    d = table[f"equivalent_diameter_{calibration.length_unit}"].to_numpy()
     sums = {
         "number": table["counts_in_number"].to_numpy(),
         "size": size,
         "size_d": size * d,
         "size_d2": size * d**2,
     }
-    columns = {k: np.bincount(tile, weights=v, minlength=_TILES**2) for k, v in sums.items()}
+    columns: dict[str, Array] = {
+        k: np.bincount(tile, weights=v, minlength=_TILES**2) for k, v in sums.items()
+    }
     pixels = _tile(np.argwhere(covered), covered.shape)
-    columns["covered"] = np.bincount(pixels, minlength=_TILES**2).astype(np.float64)
+    columns["covered"] = np.bincount(pixels, minlength=_TILES**2) * calibration.spacing**2
     return pd.DataFrame(columns)
 
 

@@ -109,3 +109,46 @@ def test_the_same_fields_must_be_given_twice(label):
 def test_the_interval_is_seeded(label):
     truth, found = [observe_particles(label, CAL)], [observe_particles(without(label, 0.2), CAL)]
     assert paired_interval(truth, found) == paired_interval(truth, found)
+
+
+def _model(truth, found):
+    return {q.quantity: q for q in model_quantities(truth, found)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fewer_than_five_particles_have_no_model_interval_of_their_spread(draw, count):
+    mask = draw.discs(SHAPE, 0.0006, lambda r, n: np.clip(r.normal(16, 4, n), 8, 30), 4)
+    mask = np.where(np.isin(mask, np.unique(mask)[1 : count + 1]), mask, 0)
+    field = [observe_particles(mask, CAL)]
+    model = _model(field, field)
+    assert np.isnan([model["sd_diameter"].low, model["sd_diameter"].high]).all()
+    assert np.isnan(model["mean_diameter"].low) == (count == 1)
+
+
+def test_draws_without_a_spread_do_not_blow_up_its_interval():
+    # Five particles in two tiles, four of them in one: many draws hold one particle alone.
+    label, found = (np.zeros(SHAPE, dtype=np.int32) for _ in range(2))
+    for number, (row, column, edge) in enumerate(
+        [(10, 10, 9), (10, 40, 13), (40, 10, 17), (40, 40, 21), (320, 420, 20)], 1
+    ):
+        label[row : row + edge, column : column + edge] = number
+        found[row : row + edge + 1, column : column + edge] = number
+    model = _model([observe_particles(label, CAL)], [observe_particles(found, CAL)])["sd_diameter"]
+    assert 0.9 * model.value < model.low <= model.high < 1.1 * model.value
+
+
+def test_the_model_interval_of_the_area_does_not_depend_on_how_fine_a_field_was_sampled(label):
+    # Half of the particles are missing in the second field; twice the pixels, half their size.
+    fine = Calibration(0.25, "option", 100.0, 30.0)
+    first, second = label, without(label, 0.5)
+
+    def interval(factor, calibration):
+        truth, found = (np.kron(m, np.ones((factor, factor), np.int32)) for m in (label, second))
+        pairs = (
+            (observe_particles(label, CAL), observe_particles(first, CAL)),
+            (observe_particles(truth, calibration), observe_particles(found, calibration)),
+        )
+        return paired_interval([p[0] for p in pairs], [p[1] for p in pairs])["area_fraction"]
+
+    coarse, sampled = interval(1, CAL), interval(2, fine)
+    assert (sampled.low, sampled.high) == pytest.approx((coarse.low, coarse.high), abs=0.2)

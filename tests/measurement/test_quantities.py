@@ -306,3 +306,13 @@ def test_grid_and_skeleton_agree_with_the_drawn_length_on_isotropic_lines():
     assert np.mean(skeleton) == pytest.approx(1, abs=0.01)
     assert np.mean(grid) == pytest.approx(1, abs=0.03)
     assert covered >= 0.89 * fields  # 0.95 less three standard errors
+
+
+def test_the_interval_of_a_mean_of_two_unlike_particles_begins_at_zero():
+    plane = np.zeros((60, 80), dtype=np.int32)
+    plane[10:13, 10:13], plane[20:50, 30:60] = 1, 2
+    mean = {q.quantity: q for q in measure_particles(plane, Calibration(0.5, "option"))}[
+        "mean_diameter"
+    ]
+    assert mean.low == 0
+    assert mean.high > mean.value > 0
