@@ -130,7 +130,7 @@ class Project:
     @property
     def synthetic(self) -> bool:
         """Whether the manifest says of every image that it was drawn, not recorded."""
-        sources = _texts(self.manifest, "source")
+        sources = [_text(row, "source") for row in self.manifest.to_dict("records")]
         return bool(sources) and all("synthe" in s.lower() for s in sources)
 
 
@@ -183,7 +183,7 @@ def _context(project: Project) -> dict[str, Any]:
 
 
 def _section(d: DefectResults, rows: Sequence[quantities.Comparison]) -> dict[str, Any]:
-    unit = quantities.length_unit(d.quantities)
+    unit = sizes.length_unit(d.histogram)
     curve = curves.iou_curves(d.curves)
     histogram = sizes.histograms(d.histogram)
     return {

@@ -50,7 +50,7 @@ def histograms(table: pd.DataFrame) -> dict[str, Histogram]:
         bins of a source join without gaps. May be empty. A source without an object is left out.
     """
     found = {}
-    unit = "px" if "bin_low_px" in table else "nm"
+    unit = length_unit(table)
     for source in SOURCES:
         rows = table[table["source"] == source] if len(table) else table
         if len(rows) and rows["count"].sum() > 0:
@@ -59,6 +59,11 @@ def histograms(table: pd.DataFrame) -> dict[str, Histogram]:
             edges = (*rows[f"bin_low_{unit}"].astype(float), last)
             found[source] = Histogram(edges, tuple(rows["count"].astype(float)))
     return found
+
+
+def length_unit(table: pd.DataFrame) -> str:
+    """Return the unit of a histogram's bins; see `histograms`."""
+    return "px" if "bin_low_px" in table else "nm"
 
 
 def size_name(defect: DefectType) -> str:

@@ -172,12 +172,12 @@ class Project:
                     for source in ("label", "prediction", *(["truth"] if truth else [])):
                         rows += self._quantity(image, region, source, quantity, value, unit)
         self.table(f"results/quantities/{defect}.csv", rows)
-        edges = np.arange(0, 30, 3)
+        edges, bins = np.arange(0, 30, 3), "nm" if calibrated else "px"
         counts = [4, 12, 30, 41, 33, 18, 8, 3, 1]
         self.table(
             f"results/histograms/{defect}.csv",
             [
-                {"source": s, "bin_low_nm": a, "bin_high_nm": b, "count": c + i}
+                {"source": s, f"bin_low_{bins}": a, f"bin_high_{bins}": b, "count": c + i}
                 for i, s in enumerate(("label", "prediction"))
                 for a, b, c in zip(edges[:-1], edges[1:], counts, strict=True)
             ],
@@ -391,6 +391,26 @@ def test_uncalibrated_real_micrographs(tmp_path):
         "Number density, dev+test: undefined in label (no pixel size, so no volume)" in page.words
     )
     assert "Truth" not in page.words
+
+
+def test_one_micrograph_without_a_source_is_enough_not_to_call_the_data_synthetic(tmp_path):
+    project = Project(tmp_path).all()
+    path = tmp_path / "data/manifest.csv"
+    table = pd.read_csv(path)
+    table.loc[0, "source"] = None
+    table.to_csv(path, index=False)
+    assert "The data are synthetic." not in check(project.report()).words
+
+
+def test_sizes_in_nm_are_said_to_be_in_nm_though_another_image_is_uncalibrated(tmp_path):
+    project = Project(tmp_path).all()
+    path = tmp_path / "results/quantities/voids.csv"
+    table = pd.read_csv(path)
+    loose = table[table["quantity"] == "mean_diameter"].assign(image="loose.png", unit="px")
+    pd.concat([table, loose]).to_csv(path, index=False)
+    page = check(project.report())
+    assert "Equivalent-circle diameter / nm" in page.words
+    assert "Equivalent-circle diameter / px" not in page.words
 
 
 def test_densities_per_volume_that_are_absent_have_a_reason(tmp_path):
