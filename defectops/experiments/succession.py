@@ -271,7 +271,7 @@ def _change(places: Places, registry: Registry, move: _Move, about: Note) -> Cha
     ).after(entries[-1] if entries else None)
     new = replace(move.new, journal_sha256=entry.sha256, journal_length=len(entries) + 1)
     place(move.bundle, sha256, places.waiting, str(move.bundle))
-    content = {"entry": entry.as_mapping(), "champion": asdict(new), "previous": move.old.version}
+    content = {"entry": entry.as_mapping(), "champion": asdict(new), "previous": move.old.sha256}
     write_text(places.intent, json.dumps(content, sort_keys=True, indent=2) + "\n")
     _carry_out(places, registry, content)
     return new
@@ -318,9 +318,10 @@ def _point_aliases(places: Places, registry: Registry, content: Mapping[str, Any
         {_THRESHOLD: repr(champion.threshold)},
     )
     registry.set_alias(places.model, CHAMPION, number)
-    known = {version.number for version in registry.versions(places.model)}
+    # By digest too: in a new registry the number of the former champion is another model's.
     before = content["previous"]
-    registry.set_alias(places.model, PREVIOUS, before if before in known else None)
+    earlier = None if before is None else registry.find(places.model, before)
+    registry.set_alias(places.model, PREVIOUS, earlier)
 
 
 def _tidy(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:

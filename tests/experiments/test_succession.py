@@ -134,6 +134,16 @@ def test_a_change_that_waits_survives_the_loss_of_the_registry(places, registry,
     assert fresh.alias("defectops-voids", "champion") == 1
 
 
+def test_in_a_new_registry_no_model_is_taken_for_the_former_champion_by_its_number(
+    places, registry
+):
+    move(places, registry, "first")
+    fresh = RecordingRegistry()
+    assert move(places, fresh, "second").version == 1
+    assert fresh.alias("defectops-voids", "champion") == 1
+    assert fresh.alias("defectops-voids", "previous") is None
+
+
 def test_rollback_restores_weights_and_threshold(places, registry):
     move(places, registry, "first", threshold=0.4)
     move(places, registry, "second", threshold=0.6)
