@@ -141,10 +141,13 @@ def _without_bundle(places: Places, registry: Registry, mend: bool) -> Trouble:
 
 
 def _fetch(places: Places, registry: Registry) -> bool:
-    """Fetch a champion's bundle from the registry; return whether it was there."""
+    """Fetch a champion's bundle from the registry; return whether it was there, undamaged."""
     champion = read_champion(places)
     number = registry.find(places.model, str(champion.sha256))
     if number is None:
         return False
-    registry.fetch(places.model, number, places.bundle.parent)
+    try:
+        registry.fetch(places.model, number, places.bundle.parent)
+    except IntegrityFault:  # the registry's copy is damaged too; the trouble stays as it was found
+        return False
     return True

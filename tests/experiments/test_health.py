@@ -93,6 +93,17 @@ def test_a_damaged_bundle_comes_back_from_the_registry(places, tracker, registry
     assert places.bundle.read_bytes() == b"first"
 
 
+def test_a_registry_that_is_damaged_too_does_not_end_the_list(places, tracker, registry):
+    move(places, registry)
+    other = places_of(places.root, "precipitates")
+    move(other, registry, "second")
+    places.bundle.write_bytes(b"fist")
+    other.bundle.write_bytes(b"sekond")
+    registry.stored[other.model, 1] = b"secnd"
+    found = examine(places.root, tracker, registry, mend=True)
+    assert codes(found) == [("E_DIGEST", 5, False), ("E_DIGEST", 0, True)]
+
+
 def test_a_fresh_clone_is_no_fault(places, tracker, registry):
     move(places, registry)
     places.bundle.unlink()
