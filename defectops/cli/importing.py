@@ -105,4 +105,8 @@ def show_leaks(checked: Sequence[Checked], json: bool) -> None:
         )
     leaks = [leak for c in checked for leak in c.leaks]
     if leaks:
-        raise GateFailed("leak-check", "E_LEAK", f"{len(leaks)} leak(s), the first: {leaks[0]}")
+        raise GateFailed(
+            "leak-check",
+            "E_LEAK",
+            f"{len(leaks)} leak(s), the first: {leaks[0]}; mend sides or specimens in the manifest",
+        )

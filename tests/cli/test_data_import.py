@@ -63,6 +63,7 @@ def test_leak_check_ends_with_6(project, capsys):
     shown = capsys.readouterr()
     assert "a.png and b.png share pixels on train and dev" in shown.out
     assert shown.err.startswith("leak-check: E_LEAK: 1 leak(s)")
+    assert shown.err.endswith("; mend sides or specimens in the manifest\n")
     assert shown.err.count("\n") == 1
 
 
