@@ -190,17 +190,16 @@ def _record(
     root: Path, request: ImportRequest, defects: Sequence[str], count: int, kept: Path | None
 ) -> tuple[str, ...]:
     """Record the data with DVC and return the commands that the user types next."""
+    aside = [] if kept is None else [f"rm -r {kept}  # the set that was replaced"]
     if request.into is not None:
-        return ()
+        return tuple(aside)
     commands: list[str] = []
     if request.dvc and versioning.under_dvc(root):
         versioning.record(root)
         if kept is not None:
             shutil.rmtree(kept)  # DVC's cache has it: `require_recorded` made sure
     else:
-        commands += ["dvc add data"]
-        if kept is not None:
-            commands += [f"rm -r {kept.name}  # the set that was replaced"]
+        commands += ["dvc add data", *aside]
     what = f"Import {count} micrograph{'s' * (count > 1)}" + (
         f" of {', '.join(defects)}" if defects else ""
     )

@@ -376,6 +376,14 @@ def test_an_archive_of_images_and_labels_needs_no_type_elsewhere(project):
         import_data(project, asked)
 
 
+def test_a_set_replaced_elsewhere_is_kept_and_named(project):
+    asked = request(project, into=project / "one", replace=True)
+    assert import_data(project, asked).commands == ()
+    (said,) = import_data(project, asked).commands
+    assert said == f"rm -r {project / 'one.replaced-1'}  # the set that was replaced"
+    assert (project / "one.replaced-1" / "manifest.csv").is_file()
+
+
 def test_a_sidecar_travels_with_its_image(project):
     (project.parent / "in" / "a.json").write_text('{"pixel_size_nm": 0.5, "thickness_nm": 80}')
     import_data(
