@@ -124,9 +124,7 @@ class MlflowRegistry:
         """Return the run whose artifacts will hold the bundle, see `submit`."""
         if self._knows_run(run_id) and not self._search(f"run_id = '{run_id}'"):
             return run_id
-        keeper = self.tracker.start(
-            model, f"bundle {sha256[:12]}", {}, {_TRAINED_BY: run_id}
-        )
+        keeper = self.tracker.start(model, f"bundle {sha256[:12]}", {}, {_TRAINED_BY: run_id})
         self.tracker.finish(keeper, "FINISHED", "keeps a bundle; the tag trained_by says whose")
         return keeper
 
