@@ -216,11 +216,11 @@ def _irradiated(
         contour_depth=0.5,
         mottle=((16.0, 60.0, 0.12), (9.0, 9.0, 0.07), (3.5, 3.5, 0.04)),
         patches=(
-            PatchOptions(600.0, (6.0, 26.0), (-0.50, -0.15)),
-            PatchOptions(1000.0, (2.0, 4.5), (-0.45, -0.12)),
-            PatchOptions(90.0, (14.0, 50.0), (0.12, 0.36)),
+            PatchOptions(600.0, (9.0, 30.0), (-0.60, -0.15), tear=0.2),
+            PatchOptions(1000.0, (1.5, 3.2), (-0.45, -0.12)),
+            PatchOptions(100.0, (20.0, 60.0), (0.15, 0.42), tear=0.1),
             # Lath boundaries: as bright as a void and as sharp, but long.
-            PatchOptions(40.0, (40.0, 110.0), (0.20, 0.50), (0.07, 0.20), aligned=True),
+            PatchOptions(45.0, (40.0, 110.0), (0.25, 0.60), (0.07, 0.20), 0.1, aligned=True),
         ),
         fringe_sets=4,
     )
@@ -237,7 +237,7 @@ def _irradiated(
 
 def _precipitates(density_m3: float, mean_nm: float, sd_nm: float) -> ParticleOptions:
     return ParticleOptions(
-        "precipitates", density_m3, mean_nm, sd_nm, contrast=(-0.48, -0.17), flatness=0.7
+        "precipitates", density_m3, mean_nm, sd_nm, contrast=(-0.50, -0.19), flatness=0.7
     )
 
 

@@ -35,6 +35,8 @@ class PatchOptions:
         Smallest and largest logarithmic contrast; negative is dark.
     aspect : tuple of float
         Smallest and largest ratio of breadth to length.
+    tear : float
+        How unevenly a patch is filled: relative standard deviation of its strength inside.
     aligned : bool
         All run along one direction, give or take 15 degrees, as laths and slip traces do.
     """
@@ -43,6 +45,7 @@ class PatchOptions:
     size_nm: tuple[float, float]
     strength: tuple[float, float]
     aspect: tuple[float, float] = (0.6, 1.0)
+    tear: float = 0.35
     aligned: bool = False
 
 
@@ -169,7 +172,8 @@ def _add_patches(
         size = np.exp(rng.uniform(*np.log(options.size_nm))) / pixel_size_nm / 2.355
         strength, aspect = rng.uniform(*options.strength), rng.uniform(*options.aspect)
         angle = rng.normal(main, 0.26) if options.aligned else rng.uniform(0, np.pi)
-        _add_patch(rng, out, (row, column), (size, aspect * size, angle), strength)
+        form = (size, aspect * size, angle)
+        _add_patch(rng, out, (row, column), form, (strength, options.tear))
 
 
 def _add_patch(
@@ -177,17 +181,22 @@ def _add_patch(
     out: Plane,
     at: tuple[float, float],
     form: tuple[float, float, float],
-    strength: float,
+    filling: tuple[float, float],
 ) -> None:
-    """Add one Gaussian patch torn by a random field; `form` is length, breadth and direction."""
+    """Add one Gaussian patch.
+
+    `form` is its length, breadth (standard deviations in px) and direction; `filling` its
+    strength and how unevenly it is filled.
+    """
     length, breadth, angle = form
+    strength, tear = filling
     window = _window(out.shape, at, 3.5 * length)
     if window is None:
         return
     x, y = _turned(window, at, angle)
     distance = (x / length) ** 2 + (y / breadth) ** 2
-    tear = smooth_field(rng, x.shape, (0.9 * breadth, 0.9 * breadth))
-    out[window] += strength * np.exp(-0.5 * distance) * np.clip(1.0 + 0.35 * tear, 0.0, None)
+    uneven = 1.0 + tear * smooth_field(rng, x.shape, (0.9 * breadth, 0.9 * breadth))
+    out[window] += strength * np.exp(-0.5 * distance) * np.clip(uneven, 0.0, None)
 
 
 def _add_fringes(
