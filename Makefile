@@ -24,6 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help environment fetched repro test check bench docs lock clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 help:
 	@echo "make repro   install, fetch the bundled data, run the pipeline to report/index.html"
@@ -88,6 +89,6 @@ lock: environment
 	@python requirements/make_lock.py
 
 clean:
-	rm -rf .venv site report results prepared split models defectops.egg-info \
+	rm -rf .venv site dvc_plots report results prepared split models defectops.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find defectops pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 from defectops.cli.rim import guarded
+from defectops.imaging.conditioning import ConditioningOptions
 from defectops.workflows.evaluating import evaluate
 from defectops.workflows.parameters import load_parameters
 
 
 def main(defect: str) -> None:
     """Run the stage in the project's folder, for one of the defects of ``params.yaml``."""
-    evaluate(Path(), load_parameters(Path()).defect(defect))
+    parameters = load_parameters(Path())
+    conditioning = parameters.options("prepare", defect, ConditioningOptions)
+    evaluate(Path(), parameters.defect(defect), conditioning)
 
 
 if __name__ == "__main__":

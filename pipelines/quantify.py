@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from defectops.cli.rim import guarded
+from defectops.imaging.conditioning import ConditioningOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.quantifying import quantify
@@ -15,7 +16,8 @@ def main(defect: str) -> None:
     """Run the stage in the project's folder, for one of the defects of ``params.yaml``."""
     parameters = load_parameters(Path())
     options = parameters.options("quantify", defect, MeasureOptions)
-    quantify(Path(), parameters.defect(defect), options)
+    conditioning = parameters.options("prepare", defect, ConditioningOptions)
+    quantify(Path(), parameters.defect(defect), options, conditioning)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ def settle(threads: int = 0) -> int:
     torch.set_num_threads(count)
     # As `use_deterministic_algorithms` with warnings, without importing the compiler (a second).
     torch.set_deterministic_debug_mode("warn")
+    # That mode also fills every new tensor, which costs and changes nothing for us.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     return count
 

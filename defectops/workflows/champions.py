@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
 from defectops.experiments.champions import Places, read_champion
 from defectops.learning.inference import LoadedModel, load_model
+from defectops.micrograph import Field, Region
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
+    from defectops.imaging.conditioning import ConditioningOptions
+    from defectops.learning.bundle import Bundle
 
 
 def places_of(root: Path, defect: DefectType) -> Places:
@@ -18,13 +23,24 @@ def places_of(root: Path, defect: DefectType) -> Places:
     return Places(root, defect.key, defect.model_name)
 
 
-def load_champion(root: Path, defect: DefectType) -> LoadedModel | None:
+def load_champion(
+    root: Path, defect: DefectType, conditioning: ConditioningOptions | None = None
+) -> LoadedModel | None:
     """Load the champion that ``champions/<defect>.json`` names; None if there is none.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    defect : DefectType
+    conditioning : ConditioningOptions, optional
+        What the fields went through that it is to segment; it must be what it was trained with.
 
     Raises
     ------
     IntegrityFault
-        The champion file cannot be read, or its bundle is missing.
+        The champion file cannot be read, its bundle is missing, or it was trained on micrographs
+        that were conditioned otherwise.
     ModelRefused
         The bundle is not the one that was promoted.
     """
@@ -39,4 +55,37 @@ def load_champion(root: Path, defect: DefectType) -> LoadedModel | None:
             f"names a champion, but champions/{defect.key} has no bundle; run `dvc pull` "
             f"or `dvc repro promote@{defect.key}`",
         )
-    return load_model(places.bundle, champion.sha256)
+    model = load_model(places.bundle, champion.sha256)
+    if conditioning is not None and not _same_conditioning(model.bundle, conditioning, defect):
+        raise IntegrityFault(
+            places.file.name,
+            "E_CHAMPION",
+            "the champion was trained on micrographs that were conditioned otherwise; set "
+            f"`prepare` back, or let `dvc repro promote@{defect.key}` promote a new model",
+        )
+    return model
+
+
+def trained_on(bundle: Bundle, fields: Iterable[Field]) -> list[str]:
+    """Return the images whose pixels in these fields a model was trained on, by name and place."""
+    seen: list[tuple[str, Region]] = [
+        (str(image), Region(*place)) for image, *place in bundle.training.get("train_regions", [])
+    ]
+    return sorted(
+        {f.image for f in fields for image, r in seen if image == f.image and r.overlaps(f.region)}
+    )
+
+
+def why_incomparable(champion: Bundle, candidate: Bundle, gate: Sequence[Field]) -> str:
+    """Say why two models cannot be compared on these fields; empty if they can."""
+    if champion.conditioning != candidate.conditioning or champion.defect != candidate.defect:
+        return "its micrographs were conditioned otherwise"
+    seen = trained_on(champion, gate)
+    return f"it was trained on pixels of the gate pack ({', '.join(seen)})" if seen else ""
+
+
+def _same_conditioning(
+    bundle: Bundle, conditioning: ConditioningOptions, defect: DefectType
+) -> bool:
+    same = bundle.conditioning == asdict(conditioning)
+    return same and bundle.defect["polarity"] == defect.polarity

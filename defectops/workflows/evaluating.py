@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +13,24 @@ import pandas as pd
 from PIL import Image
 
 from defectops.atomic import replacing, write_text
+from defectops.errors import GateFailed
 from defectops.learning import machine
 from defectops.measurement.agreement import comparison_map, confusion
 from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
-from defectops.workflows.champions import load_champion
+from defectops.workflows.champions import load_champion, trained_on
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
+    from defectops.imaging.conditioning import ConditioningOptions
     from defectops.learning.inference import LoadedModel
 
 SIDES = ("dev", "test")
 COLUMNS = ("image", "side", "tp", "fp", "fn", "tn", "pixel_accuracy", "precision", "recall", "iou")
 
 
-def evaluate(root: Path, defect: DefectType) -> pd.DataFrame:
+def evaluate(
+    root: Path, defect: DefectType, conditioning: ConditioningOptions | None = None
+) -> pd.DataFrame:
     """Segment dev and test with the champion and compare with the labels.
 
     Parameters
@@ -33,12 +38,20 @@ def evaluate(root: Path, defect: DefectType) -> pd.DataFrame:
     root : Path
         The project's folder.
     defect : DefectType
+    conditioning : ConditioningOptions, optional
+        What the fields went through; checked against what the champion was trained with.
 
     Returns
     -------
     DataFrame
         ``results/evaluation/<defect>.csv``: one row a field. Empty without a champion; without
         test rows if the split has no test side. An undefined score is an empty cell.
+
+    Raises
+    ------
+    GateFailed
+        The champion was trained on pixels of the present test side (``E_LEAK``): the split was
+        changed and the champion stayed.
 
     Notes
     -----
@@ -51,10 +64,12 @@ def evaluate(root: Path, defect: DefectType) -> pd.DataFrame:
         shutil.rmtree(results / kind / defect.key, ignore_errors=True)
         (results / kind / defect.key).mkdir(parents=True)
     maps = results / "maps" / defect.key
-    champion = load_champion(root, defect)
+    champion = load_champion(root, defect, conditioning)
     rows: list[dict[str, object]] = []
     for side in SIDES:
         given = load_fields(root / "split" / defect.key / f"{side}.npz") if champion else []
+        if side == "test" and champion:
+            _refuse_leak(champion, defect, given)
         found = [_segmented(champion, f) for f in given] if champion else []
         save_fields(results / "masks" / defect.key / f"{side}.npz", found)
         threshold = champion.bundle.threshold if champion else 0.5
@@ -68,6 +83,17 @@ def evaluate(root: Path, defect: DefectType) -> pd.DataFrame:
     for path in (results / "evaluation" / f"{defect.key}.csv", maps / "scores.csv"):
         write_text(path, table.to_csv(index=False))
     return table
+
+
+def _refuse_leak(champion: LoadedModel, defect: DefectType, test: Sequence[Field]) -> None:
+    seen = trained_on(champion.bundle, test)
+    if seen:
+        raise GateFailed(
+            f"champions/{defect.key}.json",
+            "E_LEAK",
+            f"the champion was trained on pixels of the present test side ({', '.join(seen)}); "
+            "promote a model that was trained on this split, or set the split back",
+        )
 
 
 def _segmented(champion: LoadedModel, field: Field) -> Field:

@@ -19,16 +19,16 @@ from defectops.experiments.promotion import (
     judge,
     may_move,
 )
-from defectops.experiments.registry import Registry, digest
+from defectops.experiments.registry import Registry, digest, place
 from defectops.experiments.succession import Candidate, note, promote
-from defectops.experiments.tracking import knows
+from defectops.experiments.tracking import close_stale_runs, knows
 from defectops.learning import machine
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.measurement.agreement import Counts, comparison_map, confusion
 from defectops.micrograph import Field, field_names, load_fields
 from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
-from defectops.workflows.champions import places_of
+from defectops.workflows.champions import places_of, why_incomparable
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -62,6 +62,7 @@ def promote_on_repro(
         the stage ends well either way.
     """
     machine.settle()
+    close_stale_runs(tracker)
     places = places_of(root, defect)
     bundle = root / "models" / defect.key / "model.safetensors"
     gate = load_fields(root / "split" / defect.key / "gate.npz")
@@ -73,14 +74,16 @@ def promote_on_repro(
     _publish_figures(root, defect, tracker, run_id, model)
     metrics = gate_metrics(model, gate)
     same = champion.sha256 == digest(bundle)
-    before = None if same else _champion_metrics(places, champion, gate)
-    verdict = judge(options, metrics, before)
+    before, apart = _champion_metrics(places, champion, model, gate) if not same else (None, "")
+    verdict = _with_note(judge(options, metrics, before), apart)
     moves = registry is not None and may_move(options, verdict, champion.version is not None)
     if registry is not None:
         tags = {"defect": defect.key, "preset": str(model.bundle.training["settings"]["preset"])}
         candidate = Candidate(bundle, run_id, model.bundle.threshold, _defined(metrics), tags)
         held = verdict if moves else _held(verdict, options)
-        promote(places, registry, candidate, held, note(_reason(verdict, champion, before)))
+        promote(places, registry, candidate, held, note(verdict.reason))
+    elif same and not places.bundle.is_file():
+        place(bundle, str(champion.sha256), places.bundle.parent, places.model)
     _leave_something(places)
     found = {**verdict.as_mapping(), "moved": bool(moves and not same)}
     path = root / "results" / "promotion" / f"{defect.key}.json"
@@ -132,12 +135,30 @@ def gate_metrics(model: LoadedModel, gate: Sequence[Field]) -> dict[str, float |
 
 
 def _champion_metrics(
-    places: Places, champion: Champion, gate: Sequence[Field]
-) -> dict[str, float | None] | None:
-    """Return the champion's scores on the same fields; None without one, or without its bundle."""
-    if champion.sha256 is None or not places.bundle.is_file():
-        return None
-    return gate_metrics(load_model(places.bundle, champion.sha256), gate)
+    places: Places, champion: Champion, candidate: LoadedModel, gate: Sequence[Field]
+) -> tuple[dict[str, float | None] | None, str]:
+    """Return the champion's scores on the same fields; without them, why it is not compared.
+
+    Without a champion there is nothing to say.
+    """
+    if champion.sha256 is None:
+        return None, ""
+    name = f"champion version {champion.version} was not compared with"
+    if not places.bundle.is_file():
+        return None, f"{name}: its bundle is not at hand"
+    model = load_model(places.bundle, champion.sha256)
+    reason = why_incomparable(model.bundle, candidate.bundle, gate)
+    return (None, f"{name}: {reason}") if reason else (gate_metrics(model, gate), "")
+
+
+def _with_note(verdict: Verdict, text: str) -> Verdict:
+    """Return the verdict with one more finding that decides nothing; as it is without a text."""
+    if not text:
+        return verdict
+    return Verdict(
+        verdict.outcome,
+        (*verdict.findings, Finding("champion", verdict.outcome, None, None, text)),
+    )
 
 
 def _held(verdict: Verdict, options: PromotionOptions) -> Verdict:
@@ -146,15 +167,6 @@ def _held(verdict: Verdict, options: PromotionOptions) -> Verdict:
         return verdict
     text = f"promotion.on_repro is {options.on_repro}: the champion stays"
     return Verdict("fail", (Finding("on_repro", "fail", None, None, text),))
-
-
-def _reason(verdict: Verdict, champion: Champion, before: dict[str, float | None] | None) -> str:
-    if champion.version is not None and before is None:
-        return (
-            f"{verdict.reason}; the bundle of version {champion.version} was not at hand, so it "
-            "was not compared with"
-        )
-    return verdict.reason
 
 
 def _leave_something(places: Places) -> None:

@@ -30,6 +30,7 @@ from defectops.workflows.champions import load_champion
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
+    from defectops.imaging.conditioning import ConditioningOptions
     from defectops.learning.inference import LoadedModel
 
 POOLED = "pooled"
@@ -50,7 +51,12 @@ class _Seen:
     prediction: Measurement
 
 
-def quantify(root: Path, defect: DefectType, options: MeasureOptions) -> pd.DataFrame:
+def quantify(
+    root: Path,
+    defect: DefectType,
+    options: MeasureOptions,
+    conditioning: ConditioningOptions | None = None,
+) -> pd.DataFrame:
     """Measure what `evaluate` segmented, and whole micrographs, with the champion of one defect.
 
     Regions ``dev``, ``test`` and ``dev+test`` compare the prediction with the label of the same
@@ -64,6 +70,8 @@ def quantify(root: Path, defect: DefectType, options: MeasureOptions) -> pd.Data
         The project's folder.
     defect : DefectType
     options : MeasureOptions
+    conditioning : ConditioningOptions, optional
+        What the fields went through; checked against what the champion was trained with.
 
     Returns
     -------
@@ -77,7 +85,7 @@ def quantify(root: Path, defect: DefectType, options: MeasureOptions) -> pd.Data
     """
     machine.settle()
     results = root / "results"
-    champion = load_champion(root, defect)
+    champion = load_champion(root, defect, conditioning)
     rows: list[dict[str, object]] = []
     seen: dict[str, list[_Seen]] = {}
     timing: list[dict[str, object]] = []

@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "positive_weight_decay": 0.9,
         "patch_px": 192,
         "batch": 4,
-        "patches_per_epoch": 192,
+        "patches_per_epoch": 160,
     },
     "paper": {
         "epochs": 100,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +273,7 @@ def _bundle(work: _Work, state: TrainingState, metrics: Mapping[str, float]) -> 
         },
         training={
             "data_sha256": work.data_sha256,
+            "train_regions": [[f.image, *astuple(f.region)] for f in work.train],
             "settings": work.settings.flat(),
             "threads": work.threads,
             "metrics": dict(metrics),

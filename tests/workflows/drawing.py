@@ -31,5 +31,5 @@ def discs(shape, *centres, radius=4):
 
 def champion(threshold=0.5):
     """Return a model whose probability is the intensity itself."""
-    bundle = SimpleNamespace(threshold=threshold)
+    bundle = SimpleNamespace(threshold=threshold, training={})
     return SimpleNamespace(bundle=bundle, probability=lambda plane: plane)

@@ -6,6 +6,7 @@ from drawing import VOIDS
 
 from defectops.errors import IntegrityFault, ModelRefused
 from defectops.experiments.champions import Champion, write_champion
+from defectops.imaging.conditioning import ConditioningOptions
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
 from defectops.workflows.champions import load_champion, places_of
@@ -54,3 +55,10 @@ def test_a_missing_bundle_says_how_to_get_it(tmp_path):
         IntegrityFault, match=r"E_NO_BUNDLE.*`dvc pull` or `dvc repro promote@voids`"
     ):
         load_champion(tmp_path, VOIDS)
+
+
+def test_a_champion_of_other_conditioning_is_refused(tmp_path):
+    sha256 = _bundle(tmp_path / "champions/voids/model.safetensors")
+    _promoted(tmp_path, sha256)
+    with pytest.raises(IntegrityFault, match=r"conditioned otherwise.*promote@voids"):
+        load_champion(tmp_path, VOIDS, ConditioningOptions())

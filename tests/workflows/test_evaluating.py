@@ -6,6 +6,7 @@ import pytest
 from drawing import VOIDS, champion, discs, field
 from PIL import Image
 
+from defectops.errors import GateFailed
 from defectops.micrograph import load_fields, save_fields
 from defectops.workflows import evaluating
 from defectops.workflows.evaluating import COLUMNS, evaluate
@@ -26,7 +27,7 @@ def judge(tmp_path, monkeypatch):
     def run(dev, test, model=None):
         save_fields(tmp_path / "split/voids/dev.npz", dev)
         save_fields(tmp_path / "split/voids/test.npz", test)
-        monkeypatch.setattr(evaluating, "load_champion", lambda root, defect: model)
+        monkeypatch.setattr(evaluating, "load_champion", lambda root, defect, conditioning: model)
         return evaluate(tmp_path, VOIDS)
 
     return run
@@ -146,3 +147,12 @@ def test_the_table_is_what_was_written(judge, tmp_path):
     table = judge([_case()], [_case()], champion())
     read = pd.read_csv(tmp_path / "results/evaluation/voids.csv")
     pd.testing.assert_frame_equal(table, read, check_dtype=False)
+
+
+def test_a_champion_that_saw_the_test_side_in_training_is_refused(judge):
+    seen = champion()
+    seen.bundle.training["train_regions"] = [["a.png", 0, 1, 0, 1]]
+    with pytest.raises(GateFailed, match=r"E_LEAK.*a\.png.*promote a model"):
+        judge([], [_case()], seen)
+    seen.bundle.training["train_regions"] = [["b.png", 0, 1, 0, 1], ["a.png", 50, 60, 0, 1]]
+    assert len(judge([], [_case()], seen)) == 1

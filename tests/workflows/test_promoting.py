@@ -43,12 +43,18 @@ class Project:
         assert len(gate) == 2
         return self.scores[model.bundle.training["seed"]]
 
-    def train(self, seed, **scores):
+    def train(self, seed, regions=(), conditioning=None, **scores):
         """Leave what a training leaves; the model scores as said."""
         kind = {"key": "voids", "shape": "particle", "polarity": "bright", "colour": "#8ac926"}
-        training = {"seed": seed, "settings": {"preset": "quick"}}
+        training = {"seed": seed, "settings": {"preset": "quick"}, "train_regions": list(regions)}
         bundle = Bundle(
-            TINY, build(TINY, seed).state_dict(), kind, {}, 0.5 + seed / 100, {}, training
+            TINY,
+            build(TINY, seed).state_dict(),
+            kind,
+            conditioning or {},
+            0.5 + seed / 100,
+            {},
+            training,
         )
         sha256 = save_bundle(self.root / "models/voids/model.safetensors", bundle)
         self.scores[seed] = scores
@@ -222,9 +228,37 @@ def test_without_the_champions_bundle_the_floors_decide_and_the_journal_says_so(
     assert project.promote().passed
     assert checked_champion(project.places).sha256 == other
     assert project.journal[-1].reason == (
-        "iou 0.3 reaches the floor 0.2; the bundle of version 1 was not at hand, so it was not "
-        "compared with"
+        "iou 0.3 reaches the floor 0.2; champion version 1 was not compared with: its bundle is "
+        "not at hand"
     )
+
+
+def test_a_champion_that_saw_the_gate_pack_in_training_is_not_compared_with(project):
+    project.train(1, iou=0.9, regions=[["a.png", 10, 20, 0, 8]])
+    project.promote()
+    other, _ = project.train(2, iou=0.3)
+    verdict = project.promote()
+    assert verdict.passed
+    assert checked_champion(project.places).sha256 == other
+    assert "trained on pixels of the gate pack (a.png)" in verdict.reason
+
+
+def test_a_champion_of_other_conditioning_is_not_compared_with(project):
+    project.train(1, iou=0.9, conditioning={"clip_sd": 3.0})
+    project.promote()
+    other, _ = project.train(2, iou=0.3)
+    assert "conditioned otherwise" in project.promote().reason
+    assert checked_champion(project.places).sha256 == other
+
+
+def test_the_same_model_inside_an_experiment_restores_a_missing_bundle(project):
+    project.train(1, iou=0.4)
+    project.promote()
+    project.places.bundle.unlink()
+    registry, project.registry = project.registry, None
+    project.promote()
+    assert project.places.bundle.is_file()
+    assert registry.alias(MODEL, "champion") == 1
 
 
 def test_the_run_gets_curves_and_a_map_of_each_dev_field(drawn):

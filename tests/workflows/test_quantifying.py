@@ -27,7 +27,7 @@ def measure(tmp_path, monkeypatch):
         for f in whole:
             stem = f.image.removesuffix(".png")
             save_fields(tmp_path / f"prepared/{defect.key}/{stem}.npz", [f])
-        monkeypatch.setattr(quantifying, "load_champion", lambda root, kind: given)
+        monkeypatch.setattr(quantifying, "load_champion", lambda root, kind, conditioning: given)
         return quantify(tmp_path, defect, MeasureOptions())
 
     return run
