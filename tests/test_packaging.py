@@ -100,7 +100,7 @@ def licence(name):
     """What the metadata of an installed package says about its licence, in one line."""
     data = distribution(name).metadata
     # Only the first line of the old free field: some packages put all their licences there.
-    said = [data["License-Expression"] or "", (data["License"] or "").partition("\n")[0]]
+    said = [data.get("License-Expression") or "", (data.get("License") or "").partition("\n")[0]]
     said += [c for c in data.get_all("Classifier", []) if c.startswith("License ::")]
     return " | ".join(filter(None, said))
 

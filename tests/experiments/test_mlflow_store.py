@@ -205,6 +205,9 @@ def test_our_own_errors_and_bugs_pass_unchanged():
 
 
 def test_nothing_calls_home_unless_the_user_says_so(monkeypatch):
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "to be restored")
+        monkeypatch.delenv(name)
     quiet_environment()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"] == "true"
