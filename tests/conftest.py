@@ -1,6 +1,7 @@
 """What every test gets: a clean environment, the Agg back end, and the shared data if there."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit it: tests that send it to
+# a command of ours would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
