@@ -12,14 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from defectops.errors import LabelRefused
-from defectops.measurement.quantities import (
-    MATERIAL,
-    MODEL,
-    LineMeasurement,
-    Measurement,
-    Quantity,
-    pool,
-)
+from defectops.measurement.line_quantities import LineMeasurement
+from defectops.measurement.pooling import Measurement, pool
+from defectops.measurement.quantities import MATERIAL, MODEL, Quantity
 from defectops.measurement.uncertainty import UNDEFINED, Interval, resampled
 
 Array = npt.NDArray[Any]

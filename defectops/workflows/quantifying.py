@@ -15,16 +15,11 @@ import pandas as pd
 from defectops.atomic import replacing, write_text
 from defectops.dataset.synthesis_truth import true_quantities
 from defectops.learning import machine
+from defectops.measurement.line_quantities import observe_lines
 from defectops.measurement.paired import model_quantities
-from defectops.measurement.quantities import (
-    COLUMNS,
-    Measurement,
-    MeasureOptions,
-    observe_lines,
-    observe_particles,
-    pool,
-    table_rows,
-)
+from defectops.measurement.particle_quantities import observe_particles
+from defectops.measurement.pooling import Measurement, pool
+from defectops.measurement.quantities import COLUMNS, MeasureOptions, table_rows
 from defectops.micrograph import Array, Calibration, Field, Region, load_fields
 from defectops.workflows.champions import load_champion
 

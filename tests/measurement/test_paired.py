@@ -5,13 +5,10 @@ import pytest
 from scipy import ndimage
 
 from defectops.errors import LabelRefused
+from defectops.measurement.line_quantities import observe_lines
 from defectops.measurement.paired import model_quantities, paired_interval, percent_error
-from defectops.measurement.quantities import (
-    measure_particles,
-    observe_lines,
-    observe_particles,
-    pool,
-)
+from defectops.measurement.particle_quantities import measure_particles, observe_particles
+from defectops.measurement.pooling import pool
 from defectops.micrograph import Calibration
 
 CAL = Calibration(0.5, "option", 100.0, 30.0)

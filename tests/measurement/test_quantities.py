@@ -7,18 +7,11 @@ import numpy as np
 import pytest
 
 from defectops.errors import CalibrationRefused, LabelRefused, SettingsRefused
+from defectops.measurement.line_quantities import measure_lines, observe_lines
 from defectops.measurement.objects import ObjectOptions
-from defectops.measurement.quantities import (
-    COLUMNS,
-    MeasureOptions,
-    measure_lines,
-    measure_particles,
-    observe_lines,
-    observe_particles,
-    pool,
-    table_rows,
-    why_no_volume,
-)
+from defectops.measurement.particle_quantities import measure_particles, observe_particles
+from defectops.measurement.pooling import pool
+from defectops.measurement.quantities import COLUMNS, MeasureOptions, table_rows, why_no_volume
 from defectops.micrograph import Calibration
 
 SHAPE = (200, 260)
