@@ -6,9 +6,10 @@ C channels; every array is indexed (row, column); `pixel_size_nm` is nm per pixe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,10 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from defectops.atomic import replacing
-from defectops.errors import CalibrationRefused, MicrographRefused
+from defectops.errors import CalibrationRefused, GateFailed, MicrographRefused
 
 Array = npt.NDArray[Any]
 UNCALIBRATED = "uncalibrated"
+
+# None: every file may be opened. Plain module state and not a context variable: it has to hold in
+# all threads of the process.
+_handed_out: list[frozenset[Path] | None] = [None]
 
 
 @dataclass(frozen=True)
@@ -194,8 +199,39 @@ def save_fields(path: Path, rows: Sequence[Field]) -> None:
         np.savez(stream, **arrays)
 
 
+@contextlib.contextmanager
+def sealed(*handed_out: Path) -> Iterator[None]:
+    """Refuse, in the whole process, every file of fields but these while the block runs.
+
+    A study chooses among models, so it must not see what later judges the choice: the test side,
+    the gate, whole micrographs. Inside another seal only what both hand out can be opened.
+    """
+    before = _handed_out[0]
+    allowed = frozenset(path.resolve() for path in handed_out)
+    _handed_out[0] = allowed if before is None else allowed & before
+    try:
+        yield
+    finally:
+        _handed_out[0] = before
+
+
 def load_fields(path: Path) -> list[Field]:
-    """Read what `save_fields` wrote. An empty side is an empty list."""
+    """Read what `save_fields` wrote. An empty side is an empty list.
+
+    Raises
+    ------
+    GateFailed
+        ``E_LEAK``: the file is `sealed` now.
+    """
+    allowed = _handed_out[0]
+    if allowed is not None and path.resolve() not in allowed:
+        names = ", ".join(sorted(p.name for p in allowed)) or "nothing"
+        raise GateFailed(
+            path,
+            "E_LEAK",
+            f"sealed while models are chosen: {names} may be opened, never the side that judges "
+            "them; evaluate the promoted model with `dvc repro evaluate`",
+        )
     with np.load(path, allow_pickle=False) as data:
         head = json.loads(bytes(data["head"]))
         return [_field(data, i, row) for i, row in enumerate(head)]
