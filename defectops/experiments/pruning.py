@@ -1,0 +1,160 @@
+"""When a trial is given up: compared only with its own kind, and not while it may still catch up.
+
+Kin are the trials of the same generation that started with the same number of epochs behind them.
+A cold trial beside one that started from good weights says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal, get_args
+
+import numpy as np
+
+from defectops.errors import SettingsRefused
+
+PrunerName = Literal["median", "hyperband", "patient", "none"]
+
+
+@dataclass(frozen=True)
+class PruningOptions:
+    """How patient a pruner is.
+
+    Parameters
+    ----------
+    warm_up : int
+        Epochs that every trial may train; at least 1.
+    kin_needed : int
+        Curves of its kind that a trial is compared with at least.
+    reach : float
+        A trial that lags is kept if at its recent pace it would end above this quantile of
+        what its kin ended with.
+    patience : int
+        Epochs without a gain, for ``patient``.
+    reduction : int
+        One of so many goes on at each rung, for ``hyperband``.
+    """
+
+    warm_up: int = 2
+    kin_needed: int = 3
+    reach: float = 0.5
+    patience: int = 2
+    reduction: int = 3
+
+
+DEFAULTS = PruningOptions()
+
+
+def should_prune(
+    name: str,
+    own: Sequence[float],
+    kin: Sequence[Sequence[float]],
+    epochs: int,
+    options: PruningOptions = DEFAULTS,
+) -> str:
+    """Say why a trial should be given up after its last epoch so far, ``""`` if it should not.
+
+    Parameters
+    ----------
+    name : {"median", "hyperband", "patient", "none"}
+        ``median``: worse than the median of its kin at the same epoch. ``hyperband``: not among the
+        best third at a rung (1, 3, 9 ... epochs). ``patient``: as ``median``, and without a gain
+        for some epochs. All three keep a trial that can still catch up.
+    own : sequence of float
+        Value by epoch, higher is better.
+    kin : sequence of sequence of float
+        Curves of the same kind, ended or not.
+    epochs : int
+        Of a whole trial.
+    options : PruningOptions
+
+    Returns
+    -------
+    str
+        One line with the numbers that it rests on.
+
+    Raises
+    ------
+    SettingsRefused
+        Unknown name.
+
+    Notes
+    -----
+    Running best values are compared, because a trial counts by its best epoch. A trial that is best
+    among its kin is never given up, nor is one without kin.
+    """
+    if name not in get_args(PrunerName):
+        allowed = ", ".join(get_args(PrunerName))
+        raise SettingsRefused("pruner", "E_CONFIG", f"must be one of {allowed}, got {name!r}")
+    done = len(own)
+    if name == "none" or done < options.warm_up or done >= epochs:
+        return ""
+    mine = _running_best(own)
+    others = [_running_best(c) for c in kin if _finite(c)]
+    there = sorted(c[done - 1] for c in others if len(c) >= done)
+    if len(there) < options.kin_needed:
+        return ""
+    behind = _BEHIND[name](mine, there, options)
+    if not behind:
+        return ""
+    goal = _goal(others, epochs, there, options)
+    hope = mine[-1] + _pace(mine) * (epochs - done)
+    if hope >= goal:
+        return ""
+    return (
+        f"{behind} after {done} epochs; at its pace it would end at {hope:.4f}, kin at {goal:.4f}"
+    )
+
+
+def _behind_median(mine: Sequence[float], there: Sequence[float], options: PruningOptions) -> str:
+    median = float(np.median(there))
+    return f"{mine[-1]:.4f} is under its kin's median {median:.4f}" if mine[-1] < median else ""
+
+
+def _behind_rung(mine: Sequence[float], there: Sequence[float], options: PruningOptions) -> str:
+    rung = options.warm_up
+    while rung < len(mine):
+        rung *= options.reduction
+    if rung != len(mine):
+        return ""
+    places = max(1, (len(there) + 1) // options.reduction)
+    last = there[-places]
+    if mine[-1] >= last:
+        return ""
+    return f"{mine[-1]:.4f} is not among the best {places} of {len(there) + 1} (from {last:.4f})"
+
+
+def _stalled(mine: Sequence[float], there: Sequence[float], options: PruningOptions) -> str:
+    before = mine[-1 - options.patience] if len(mine) > options.patience else -math.inf
+    return _behind_median(mine, there, options) if mine[-1] <= before else ""
+
+
+_BEHIND = {"median": _behind_median, "hyperband": _behind_rung, "patient": _stalled}
+
+
+def _goal(
+    others: Sequence[Sequence[float]],
+    epochs: int,
+    there: Sequence[float],
+    options: PruningOptions,
+) -> float:
+    """Return what is worth reaching: what kin ended with; while none has, where they are."""
+    ended = [c[-1] for c in others if len(c) >= epochs]
+    return float(np.quantile(ended, options.reach)) if ended else float(np.median(there))
+
+
+def _pace(best: Sequence[float]) -> float:
+    """Return the gain an epoch over the last third: curves flatten, so this is generous."""
+    span = min(len(best) - 1, max(1, math.ceil(len(best) / 3)))
+    return (best[-1] - best[-1 - span]) / span if span else 0.0
+
+
+def _running_best(curve: Sequence[float]) -> list[float]:
+    return list(accumulate(curve, max))
+
+
+def _finite(curve: Sequence[float]) -> bool:
+    return bool(curve) and all(math.isfinite(v) for v in curve)
