@@ -25,6 +25,9 @@ NOUNS = {
     "config": Noun("defectops.cli.config", "Check params.yaml or a study file."),
     "data": Noun("defectops.cli.data", "Import, check and describe micrographs and labels."),
     "doctor": Noun("defectops.cli.doctor", "Find and repair stale runs and broken promotions."),
+    "models": Noun("defectops.cli.models", "List registered versions and past champions."),
+    "promote": Noun("defectops.cli.promote", "Judge a registered version; make it champion."),
+    "rollback": Noun("defectops.cli.rollback", "Make the champion before this one champion again."),
     "ui": Noun("defectops.cli.ui", "Open MLflow's pages on this project's runs and models."),
 }
 

@@ -35,7 +35,7 @@ class Entry:
         Champion before and after; None for none. Written as ``from`` and ``to``.
     reason : str
     verdict : str
-        ``pass``, ``fail`` or ``inconclusive`` of the gate; ``rollback`` where no gate was asked.
+        ``pass`` of the gate; ``forced`` against it; ``rollback`` where no gate was asked.
     evidence_sha256 : str
         Digest of what the verdict rests on.
     more : mapping of str to str

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from defectops.experiments.promotion import Verdict
 
 ANY = -1  # no version is expected to be champion
+FORCED = "forced"
 _THRESHOLD = "threshold"
 
 
@@ -67,21 +68,22 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Note:
-    """Who moves a champion, why and when."""
+    """Who moves a champion, why and when; `forced` lets it move though the gate says no."""
 
     who: str
     reason: str
     at: str
+    forced: bool = False
 
 
-def note(reason: str) -> Note:
+def note(reason: str, forced: bool = False) -> Note:
     """Return a note of this user, now (UTC, seconds)."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a numeric user in a container has no name
         user = f"uid {os.getuid()}"
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Note(f"{user}@{socket.gethostname()}", reason, at)
+    return Note(f"{user}@{socket.gethostname()}", reason, at, forced)
 
 
 def promote(
@@ -100,7 +102,7 @@ def promote(
     registry : Registry
     candidate : Candidate
     verdict : Verdict
-        From `promotion.judge`; anything but pass keeps the champion.
+        From `promotion.judge`; anything but pass keeps the champion, unless `about` forces it.
     about : Note
     expect : int or None
         Version that must be champion now (None: nobody), else `Conflict`; `ANY` asks nothing.
@@ -128,10 +130,11 @@ def promote(
         if champion.sha256 == sha256:
             _restore(places, registry, candidate.bundle, sha256, number)
             return champion
-        if not verdict.passed:
+        if not (verdict.passed or about.forced):
             return champion
+        outcome = verdict.outcome if verdict.passed else FORCED
         new = Champion(
-            places.model, number, candidate.run_id, sha256, candidate.threshold, verdict.outcome
+            places.model, number, candidate.run_id, sha256, candidate.threshold, outcome
         )
         evidence = {
             "bundle": sha256,

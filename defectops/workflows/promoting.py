@@ -74,7 +74,7 @@ def promote_on_repro(
     _publish_figures(root, defect, tracker, run_id, model)
     metrics = gate_metrics(model, gate)
     same = champion.sha256 == digest(bundle)
-    before, apart = _champion_metrics(places, champion, model, gate) if not same else (None, "")
+    before, apart = champion_metrics(places, champion, model, gate) if not same else (None, "")
     verdict = _with_note(judge(options, metrics, before), apart)
     moves = registry is not None and may_move(options, verdict, champion.version is not None)
     if registry is not None:
@@ -134,7 +134,7 @@ def gate_metrics(model: LoadedModel, gate: Sequence[Field]) -> dict[str, float |
     return {name: None if s is None else round(s, 6) for name, s in total.scores().items()}
 
 
-def _champion_metrics(
+def champion_metrics(
     places: Places, champion: Champion, candidate: LoadedModel, gate: Sequence[Field]
 ) -> tuple[dict[str, float | None] | None, str]:
     """Return the champion's scores on the same fields; without them, why it is not compared.

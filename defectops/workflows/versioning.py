@@ -1,4 +1,4 @@
-"""Record the data folder with DVC, so that a commit names exactly the data it was made from."""
+"""Record data and champions with DVC, so that a commit names exactly what it was made from."""
 
 from __future__ import annotations
 
@@ -67,7 +67,22 @@ def record(root: Path) -> None:
         write_text(root / POINTER, dump_yaml(yaml, pointer))
 
 
-def _dvc(root: Path, *words: str) -> str:
+def record_promotion(root: Path, defect: str) -> None:
+    """Let DVC take the champion as it is now for the result of ``promote@<defect>``.
+
+    After that `dvc status` names only what stands behind it. Without a pipeline nothing is done.
+
+    Raises
+    ------
+    EnvironmentFault
+        DVC failed; what it said is quoted.
+    """
+    if under_dvc(root) and (root / "dvc.yaml").is_file():
+        words = ("commit", "--force", f"promote@{defect}")
+        _dvc(root, *words, then=f"run `dvc {' '.join(words)}`; the champion itself has moved")
+
+
+def _dvc(root: Path, *words: str, then: str = "run `dvc add data`") -> str:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *words],
         cwd=root,
@@ -79,6 +94,6 @@ def _dvc(root: Path, *words: str) -> str:
     if done.returncode:
         said = " ".join((done.stderr or done.stdout or "no message").split())
         raise EnvironmentFault(
-            f"dvc {words[0]}", "E_DVC", f"failed: {said[:400]}; mend it, then run `dvc add data`"
+            f"dvc {words[0]}", "E_DVC", f"failed: {said[:400]}; mend it, then {then}"
         )
     return done.stdout

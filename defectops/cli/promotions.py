@@ -1,0 +1,44 @@
+"""What the commands about models share: the stores they open and how they show a decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from defectops.experiments.promotion import Verdict
+    from defectops.experiments.registry import Registry
+    from defectops.workflows.direct_promotion import Decision
+    from defectops.workflows.parameters import Parameters
+
+_CODES = {"pass": 0, "fail": 6, "inconclusive": 7}
+
+
+def opened(root: Path) -> tuple[Parameters, Registry]:
+    """Return the project's parameters and its registry."""
+    from defectops.experiments.mlflow_registry import MlflowRegistry
+    from defectops.experiments.mlflow_tracking import MlflowTracker
+    from defectops.settings import tracking_uri
+    from defectops.workflows.parameters import load_parameters
+
+    parameters = load_parameters(root)
+    return parameters, MlflowRegistry(MlflowTracker(tracking_uri(root), root))
+
+
+def verdict_code(verdict: Verdict) -> int:
+    """Return the exit code of a verdict that was asked for directly."""
+    return _CODES[verdict.outcome]
+
+
+def shown(decision: Decision) -> dict[str, Any]:
+    """Return a decision as plain values for JSON."""
+    return {
+        "model": decision.version.model,
+        "version": decision.version.number,
+        "sha256": decision.version.sha256,
+        "metrics": dict(decision.metrics),
+        "verdict": decision.verdict.as_mapping(),
+        "champion_before": decision.before.version,
+        "champion": decision.after.version,
+        "moved": decision.moved,
+    }

@@ -1,0 +1,205 @@
+"""Promote a registered version, or go back to an earlier champion, because a person asks for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defectops.errors import GateFailed, InputRefused, IntegrityFault
+from defectops.experiments.champions import Champion, read_champion
+from defectops.experiments.promotion import PromotionOptions, Verdict, judge, require_pass
+from defectops.experiments.registry import CANDIDATE, Registry, Version
+from defectops.experiments.succession import ANY, Candidate, note, promote, rollback
+from defectops.learning import machine
+from defectops.learning.inference import load_model
+from defectops.micrograph import Field, load_fields
+from defectops.workflows.champions import places_of, trained_on
+from defectops.workflows.promoting import champion_metrics, gate_metrics
+from defectops.workflows.versioning import record_promotion
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.learning.inference import LoadedModel
+
+# A score measured again may differ in what bfloat16 of another processor rounds, and no more.
+_REPRODUCED = 0.005
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """What a person asks for.
+
+    Parameters
+    ----------
+    version : int or None
+        Registered version; None takes the one of `run_id`.
+    run_id : str or None
+        The run that trained it; with neither, the present candidate is meant.
+    dry_run : bool
+        Judge, move nothing.
+    expect : int or None
+        Version that must be champion now (None: nobody); `succession.ANY` asks nothing.
+    reason : str
+        Written into the journal; needed to force.
+    forced : bool
+        Promote against the gate's verdict. Digest, leak and reproduction are never forced.
+    """
+
+    version: int | None = None
+    run_id: str | None = None
+    dry_run: bool = False
+    expect: int | None = ANY
+    reason: str = ""
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What came of it: the version asked for, its scores and verdict, the champions around it."""
+
+    version: Version
+    metrics: Mapping[str, float | None]
+    verdict: Verdict
+    before: Champion
+    after: Champion
+
+    @property
+    def moved(self) -> bool:
+        """Whether another model is champion now."""
+        return self.before.sha256 != self.after.sha256
+
+
+def promote_version(
+    root: Path,
+    defect: DefectType,
+    options: PromotionOptions,
+    registry: Registry,
+    request: PromotionRequest,
+) -> Decision:
+    """Judge a registered version on the gate pack and make it champion if it passes.
+
+    The version is loaded anew and its scores on the gate pack must come out as they were
+    registered. Nothing of the test side is opened.
+
+    Raises
+    ------
+    InputRefused
+        No such version, no candidate, no gate pack, or forced without a reason.
+    GateFailed
+        ``E_LEAK``: it was trained on pixels of the gate pack. ``E_GATE``: the gate says fail.
+    GateInconclusive
+        The gate cannot decide.
+    IntegrityFault
+        Damaged, or its scores cannot be reproduced.
+    Conflict
+        Somebody else moved the champion.
+    """
+    if request.forced and not request.reason.strip():
+        raise InputRefused(
+            "--force", "E_USAGE", "a forced promotion needs --reason TEXT; the journal keeps it"
+        )
+    machine.settle()
+    places = places_of(root, defect)
+    version = _chosen(registry, defect, request)
+    gate = _gate(root, defect)
+    before = read_champion(places)
+    with tempfile.TemporaryDirectory(prefix="defectops-") as scratch:
+        bundle = registry.fetch(defect.model_name, version.number, Path(scratch))
+        model = load_model(bundle, version.sha256)
+        _require_unseen(version, model, gate)
+        metrics = gate_metrics(model, gate)
+        _require_reproduced(version, metrics)
+        earlier = None
+        if before.sha256 != version.sha256:
+            earlier, _ = champion_metrics(places, before, model, gate)
+        verdict = judge(options, metrics, earlier)
+        if request.dry_run:
+            return Decision(version, metrics, verdict, before, before)
+        if not request.forced:
+            require_pass(verdict, f"{defect.model_name}/{version.number}")
+        candidate = Candidate(
+            bundle, version.run_id, model.bundle.threshold, version.metrics, version.tags
+        )
+        about = note(request.reason or verdict.reason, request.forced)
+        after = promote(places, registry, candidate, verdict, about, request.expect)
+    if after.sha256 != before.sha256:
+        record_promotion(root, defect.key)
+    return Decision(version, metrics, verdict, before, after)
+
+
+def roll_back(root: Path, defect: DefectType, registry: Registry, reason: str) -> Champion:
+    """Make the champion before the present one champion again, weights and threshold.
+
+    Raises
+    ------
+    InputRefused
+        There is no earlier champion.
+    IntegrityFault
+        Its bundle is damaged or gone.
+    """
+    champion = rollback(places_of(root, defect), registry, note(reason or "rollback"))
+    record_promotion(root, defect.key)
+    return champion
+
+
+def _chosen(registry: Registry, defect: DefectType, request: PromotionRequest) -> Version:
+    model = defect.model_name
+    if request.version is not None:
+        return registry.version(model, request.version)
+    if request.run_id is not None:
+        found = [v for v in registry.versions(model) if v.run_id == request.run_id]
+        if not found:
+            raise InputRefused(
+                request.run_id,
+                "E_VERSION",
+                f"no version of {model} was trained by this run; see `defectops models list`",
+            )
+        return found[-1]
+    number = registry.alias(model, CANDIDATE)
+    if number is None:
+        raise InputRefused(
+            model,
+            "E_VERSION",
+            "nobody is candidate; give --version or --run (see `defectops models list`), or "
+            f"train one: `dvc repro promote@{defect.key}`",
+        )
+    return registry.version(model, number)
+
+
+def _gate(root: Path, defect: DefectType) -> Sequence[Field]:
+    path = root / "split" / defect.key / "gate.npz"
+    if not path.is_file():
+        raise InputRefused(
+            f"split/{defect.key}/gate.npz",
+            "E_IO",
+            f"there is no gate pack to judge on; run `dvc repro split@{defect.key}`",
+        )
+    return load_fields(path)
+
+
+def _require_unseen(version: Version, model: LoadedModel, gate: Sequence[Field]) -> None:
+    seen = trained_on(model.bundle, gate)
+    if seen:
+        raise GateFailed(
+            f"{version.model}/{version.number}",
+            "E_LEAK",
+            f"was trained on pixels of the gate pack ({', '.join(seen)}); train it anew on the "
+            "present split",
+        )
+
+
+def _require_reproduced(version: Version, metrics: Mapping[str, float | None]) -> None:
+    """Refuse a version whose scores on the gate pack are not those that were registered."""
+    for name, registered in sorted(version.metrics.items()):
+        found = metrics.get(name)
+        if name in metrics and (found is None or abs(found - registered) > _REPRODUCED):
+            raise IntegrityFault(
+                f"{version.model}/{version.number}",
+                "E_REPRODUCE",
+                f"{name} was registered as {registered:.4f}, on the gate pack it is "
+                f"{'undefined' if found is None else format(found, '.4f')} now; the gate pack or "
+                "the model is another one: train and register it anew",
+            )

@@ -1,0 +1,60 @@
+"""Registered versions and past champions as rows, for the terminal and for machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectops.experiments.champions import read_champion
+from defectops.experiments.journal import read_and_verify
+from defectops.experiments.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry
+from defectops.workflows.champions import places_of
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+
+_SCORES = ("iou", "precision", "recall", "pixel_accuracy")
+
+
+def listed_versions(registry: Registry, defect: DefectType) -> list[dict[str, Any]]:
+    """Return a row for each version of one defect type, oldest first; empty if there is none.
+
+    Returns
+    -------
+    list of dict
+        ``defect, model, version, aliases, iou, precision, recall, pixel_accuracy, threshold, sha256,
+        run_id, tags``; a score that is undefined or was not registered is None.
+    """
+    names: dict[int, list[str]] = {}
+    for alias in (CHAMPION, CANDIDATE, PREVIOUS):
+        number = registry.alias(defect.model_name, alias)
+        if number is not None:
+            names.setdefault(number, []).append(alias)
+    return [
+        {
+            "defect": defect.key,
+            "model": v.model,
+            "version": v.number,
+            "aliases": ", ".join(names.get(v.number, [])),
+            **{score: v.metrics.get(score) for score in _SCORES},
+            "threshold": float(v.tags["threshold"]) if "threshold" in v.tags else None,
+            "sha256": v.sha256,
+            "run_id": v.run_id,
+            "tags": dict(v.tags),
+        }
+        for v in registry.versions(defect.model_name)
+    ]
+
+
+def champion_history(root: Path, defect: DefectType) -> list[dict[str, Any]]:
+    """Return the journal of one defect type, oldest first; empty where nobody was champion.
+
+    Raises
+    ------
+    IntegrityFault
+        A line was edited, is missing or was cut off.
+    """
+    places = places_of(root, defect)
+    champion = read_champion(places)
+    entries = read_and_verify(places.journal, champion.journal_sha256, champion.journal_length)
+    return [entry.as_mapping() for entry in entries]

@@ -1,0 +1,85 @@
+"""From registered versions to a champion and back, through the command line and MLflow."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from defectops.cli.main import run
+from defectops.defects import register
+from defectops.experiments.mlflow_registry import MlflowRegistry
+from defectops.experiments.mlflow_tracking import MlflowTracker
+from defectops.learning.bundle import Bundle, save_bundle
+from defectops.learning.inference import load_model
+from defectops.learning.networks import NetworkSpec, build
+from defectops.micrograph import Calibration, Field, Region, save_fields
+from defectops.settings import tracking_uri
+from defectops.workflows.promoting import gate_metrics
+
+VOIDS = register({"voids": {}})["voids"]
+TINY = NetworkSpec(width=0.1)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Two registered versions of an untrained network, and a gate pack."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").write_text(
+        "defects: {voids: {}}\npromotion: {default: {floors: {iou: 0.0}, margins: {iou: 1.0}}}\n"
+    )
+    rows, columns = np.indices((48, 64))
+    label = (rows - 20) ** 2 + (columns - 30) ** 2 < 80
+    calibration = Calibration(0.5, "manifest")
+    gate = [Field("a.png", Region(0, 48, 0, 64), 1.0 * label, label, label & False, calibration)]
+    save_fields(tmp_path / "split/voids/gate.npz", gate)
+    registry = MlflowRegistry(MlflowTracker(tracking_uri(tmp_path), tmp_path))
+    for seed in (1, 2):
+        training = {"train_regions": [], "settings": {"preset": "quick"}}
+        kind = dataclasses.asdict(VOIDS)
+        weights = build(TINY, seed).state_dict()
+        path = tmp_path / f"{seed}.safetensors"
+        sha256 = save_bundle(path, Bundle(TINY, weights, kind, {}, 0.01, {}, training))
+        scores = gate_metrics(load_model(path, sha256), gate)
+        found = {k: v for k, v in scores.items() if v is not None}
+        registry.submit(VOIDS.model_name, path, "", found, {"threshold": "0.01"})
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_promote_twice_then_roll_back(project, capsys):
+    assert run(["promote", "--defect", "voids", "--version", "1", "--dry-run"]) == 0
+    assert "dry run, nothing moved" in capsys.readouterr().out
+    for version in ("1", "2"):
+        assert run(["promote", "--defect", "voids", "--version", version]) == 0
+    assert "champion 1 -> 2" in capsys.readouterr().out
+    lost = ["promote", "--defect", "voids", "--version", "1", "--expect-champion", "1"]
+    assert run(lost) == 3
+    assert run(["rollback", "--defect", "voids", "--reason", "doubles"]) == 0
+    capsys.readouterr()
+    assert run(["models", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["version"], "champion" in r["aliases"]) for r in rows] == [(1, True), (2, False)]
+    assert run(["models", "history", "--defect", "voids", "--json"]) == 0
+    moves = [(r["from"], r["to"], r["verdict"]) for r in json.loads(capsys.readouterr().out)]
+    assert moves == [(None, 1, "pass"), (1, 2, "pass"), (2, 1, "rollback")]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["promote", "--defect", "voids", "--version", "9"], 2, "E_VERSION"),
+        (["promote", "--defect", "voids", "--version", "1", "--run", "x"], 2, "E_USAGE"),
+        (["promote", "--defect", "vods"], 2, "did you mean 'voids'"),
+        (["promote", "--defect", "voids", "--version", "1", "--force"], 2, "--reason"),
+        (["rollback", "--defect", "voids"], 2, "E_NO_EARLIER"),
+        (["models", "list", "--defect", "vods"], 2, "E_CONFIG"),
+    ],
+)
+@pytest.mark.slow
+def test_a_refusal_is_one_line(project, capsys, words, code, said):
+    assert run(words) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
