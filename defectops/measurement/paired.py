@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 _DRAWS = 2000
 _ROUNDING = 1e-12  # of a mean square; a variance below it is none
-_Statistic = Callable[[Array, pd.DataFrame], Array]
+Statistic = Callable[[Array, pd.DataFrame], Array]
 
 
 def percent_error(label: Sequence[Quantity], prediction: Sequence[Quantity]) -> dict[str, float]:
@@ -94,7 +94,7 @@ def paired_interval(
     once = np.ones((1, len(truth)))
     tails = ((1 - options.level) / 2, (1 + options.level) / 2)
     intervals = {}
-    for name, statistic in _statistics(label).items():
+    for name, statistic in tile_statistics(label).items():
         if name in too_few:
             intervals[name] = UNDEFINED
         elif name in actual:
@@ -148,8 +148,20 @@ def _percentiles(centre: float, ratio: Array, tails: tuple[float, float]) -> Int
     return Interval(float(low), float(high))
 
 
-def _statistics(fields: Sequence[Measurement]) -> dict[str, _Statistic]:
-    """Return for each quantity how it follows, up to a constant, from drawn tiles."""
+def tile_statistics(fields: Sequence[Measurement]) -> dict[str, Statistic]:
+    """Return for each quantity how it follows, up to a constant, from drawn tiles.
+
+    Parameters
+    ----------
+    fields : sequence of Measurement
+        Of one kind.
+
+    Returns
+    -------
+    dict of str to callable
+        ``(draws, tiles)`` to one value a draw: `draws` of shape (B, T) says how often each of the
+        T rows of `tiles` is taken. Quantities that are no sums over tiles are absent.
+    """
     lines = [f for f in fields if isinstance(f, LineMeasurement)]
     if not lines:
         number, covered = _sum("number"), _sum("covered")
@@ -175,7 +187,7 @@ def _statistics(fields: Sequence[Measurement]) -> dict[str, _Statistic]:
     }
 
 
-def _sum(column: str) -> _Statistic:
+def _sum(column: str) -> Statistic:
     return lambda draws, tiles: np.asarray(draws @ tiles[column].to_numpy())
 
 
