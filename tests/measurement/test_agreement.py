@@ -11,8 +11,6 @@ from defectops.measurement.agreement import (
     Counts,
     comparison_map,
     confusion,
-    line_agreement,
-    object_agreement,
     overall,
     summarise,
 )
@@ -104,54 +102,3 @@ def test_overall_averages_rows_not_images():
     found = overall(rows)["iou"]
     assert (found.mean, found.sd) == pytest.approx((0.55, 0.1 * np.sqrt(2) / 2))
     assert (found.n, found.undefined) == (2, 1)
-
-
-def squares(shape, *corners):
-    plane = np.zeros(shape, dtype=np.int32)
-    for name, (top, left) in enumerate(corners, start=1):
-        plane[top : top + 4, left : left + 4] = name
-    return plane
-
-
-def test_objects_matched_by_hand():
-    label = squares((20, 30), (2, 2), (2, 12), (12, 20))
-    # One shifted by one pixel (IoU 12/20), one by two (8/24), one invented far off.
-    prediction = squares((20, 30), (2, 3), (4, 12), (12, 2))
-    found = object_agreement(prediction, label)
-    assert (found.matched, found.invented, found.missed) == (1, 2, 2)
-    assert found.pairs == ((1, 1, pytest.approx(12 / 20)),)
-    assert found.precision == found.recall == found.f1 == pytest.approx(1 / 3)
-    assert object_agreement(prediction, label, min_iou=0.3).matched == 2
-
-
-def test_ignored_objects_are_not_asked_for():
-    label = squares((20, 30), (2, 2), (2, 12))
-    ignore = np.zeros((20, 30), dtype=bool)
-    ignore[:, 11:] = True
-    found = object_agreement(squares((20, 30), (2, 2)), label, ignore)
-    assert (found.matched, found.invented, found.missed) == (1, 0, 0)
-
-
-def test_no_objects_at_all():
-    nothing = np.zeros((9, 9), dtype=np.int32)
-    found = object_agreement(nothing, nothing)
-    assert (found.precision, found.recall, found.f1) == (None, None, None)
-    missed = object_agreement(nothing, squares((9, 9), (2, 2)))
-    assert (missed.precision, missed.recall, missed.f1) == (None, 0, 0)
-
-
-def test_lines_within_and_beyond_the_tolerance(draw):
-    label = draw.line((80, 160), (20, 10), (20, 150)) | draw.line((80, 160), (60, 10), (60, 150))
-    prediction = draw.line((80, 160), (22, 10), (22, 150), 7)
-    found = line_agreement(prediction, label, tolerance_px=3)
-    assert found.correctness == 1
-    assert found.completeness == pytest.approx(0.5, abs=0.01)
-    assert line_agreement(prediction, label, tolerance_px=1).correctness < 0.05
-
-
-def test_lines_missing_on_one_side(draw):
-    nothing = np.zeros((60, 90), dtype=bool)
-    label = draw.line((60, 90), (20, 10), (20, 80))
-    assert line_agreement(nothing, label).completeness == 0
-    assert line_agreement(nothing, label).correctness is None
-    assert line_agreement(nothing, nothing).completeness is None
