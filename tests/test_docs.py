@@ -20,6 +20,7 @@ from defectops.imaging.conditioning import ConditioningOptions
 from defectops.measurement.objects import ObjectOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows.checking import SECTIONS, StudyFile
+from defectops.workflows.tune_settings import TuneOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -111,6 +112,7 @@ DEFAULTS = {
     "promotion": [PromotionOptions],
     "quantify": [MeasureOptions, ObjectOptions],
     "study": [StudyFile],
+    "tune": [TuneOptions],
 }
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,9 @@ from defectops.experiments.provenance import run_tags
 from defectops.experiments.system_metrics import system_metrics
 from defectops.experiments.tracking import Tracker, close_stale_runs, ending, knows
 from defectops.learning import machine
-from defectops.learning.bundle import Bundle, file_sha256, save_bundle
+from defectops.learning.bundle import file_sha256, save_bundle
 from defectops.learning.inference import to_device
-from defectops.learning.networks import build, multiple_px, receptive_field_px, weight_count
+from defectops.learning.networks import build, multiple_px
 from defectops.learning.training import (
     EpochRecord,
     TrainingState,
@@ -29,6 +28,7 @@ from defectops.learning.training import (
     save_state,
 )
 from defectops.micrograph import Field, load_fields
+from defectops.workflows.packing import Origin, best_numbers, packed, sides_sha256, tracked
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -47,17 +47,11 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
-    """One training: what it is, where its files are, who listens."""
+class _Work(Origin):
+    """One training: what it comes from, and where its files are."""
 
     root: Path
-    defect: DefectType
-    settings: TrainSettings
-    conditioning: ConditioningOptions
-    train: Sequence[Field]
     dev: Sequence[Field]
-    data_sha256: str
-    threads: int
 
     @property
     def identity(self) -> str:
@@ -134,8 +128,8 @@ def train(
         _drop_previous_results(work)
         state = _run(work, shells, progress, state)
         bundle = root / "models" / defect.key / "model.safetensors"
-        metrics = _metrics(work, state, progress)
-        sha256 = save_bundle(bundle, _bundle(work, state, metrics))
+        metrics = best_numbers(work.settings, state, progress.rows)
+        sha256 = save_bundle(bundle, packed(work, state, metrics))
         _write_results(work, progress, metrics)
         facts = {"run_id": progress.run_id, "sha256": sha256}
         write_text(root / "results" / "runs" / f"{defect.key}.json", _json(facts))
@@ -149,7 +143,6 @@ def _work(
 ) -> _Work:
     folder = root / "split" / defect.key
     paths = [folder / "train.npz", folder / "dev.npz"]
-    digest = hashlib.sha256("".join(file_sha256(p) for p in paths).encode()).hexdigest()
     return _Work(
         root=root,
         defect=defect,
@@ -157,7 +150,7 @@ def _work(
         conditioning=conditioning,
         train=load_fields(paths[0]),
         dev=load_fields(paths[1]),
-        data_sha256=digest,
+        data_sha256=sides_sha256(paths),
         threads=machine.settle(settings.threads),
     )
 
@@ -176,7 +169,7 @@ def _resume_or_begin(work: _Work, tracker: Tracker) -> tuple[_Progress, Training
     # The store is another one now: the weights go on, their story is told again.
     progress.run_id = _begin(work, tracker)
     for row in progress.rows:
-        tracker.metrics(progress.run_id, _tracked(row), step=int(row["epoch"]))
+        tracker.metrics(progress.run_id, tracked(row), step=int(row["epoch"]))
     return progress, state
 
 
@@ -220,7 +213,7 @@ def _run(
     for record in epochs:
         state = record.state
         progress.rows.append(record.row())
-        shown = _tracked(record.row()) | {"images_per_s": record.images_per_s}
+        shown = tracked(record.row()) | {"images_per_s": record.images_per_s}
         shells.tracker.metrics(progress.run_id, shown, step=record.epoch)
         # Unsorted: the curve's columns come back in their order.
         write_text(work.checkpoint.with_suffix(".json"), json.dumps(asdict(progress)))
@@ -229,56 +222,6 @@ def _run(
     if state is None:
         raise RuntimeError("a training without epochs")  # options refuse it before
     return state
-
-
-def _tracked(row: Mapping[str, float]) -> dict[str, float]:
-    return {
-        "train/iou": row["train_iou"],
-        "dev/iou": row["dev_iou"],
-        "dev/threshold": row["threshold"],
-        "loss": row["loss"],
-        "loss/l2": row["l2"],
-        "lr": row["learning_rate"],
-        "positive_weight": row["positive_weight"],
-    }
-
-
-def _metrics(work: _Work, state: TrainingState, progress: _Progress) -> dict[str, float]:
-    best = progress.rows[state.best_epoch]
-    found = {
-        "dev_iou": round(state.best_iou, 6),
-        "train_iou_at_best": round(best["train_iou"], 6),
-        "threshold": state.best_threshold,
-        "best_epoch": state.best_epoch,
-        "epochs_run": state.epoch,
-        "weights": weight_count(build(work.settings.network)),
-        "receptive_field_px": receptive_field_px(work.settings.network),
-    }
-    # Undefined where no patch of that epoch showed the defect; JSON has no word for it.
-    return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
-def _bundle(work: _Work, state: TrainingState, metrics: Mapping[str, float]) -> Bundle:
-    sizes = [f.calibration.pixel_size_nm for f in work.train]
-    known = [s for s in sizes if s is not None]
-    return Bundle(
-        spec=work.settings.network,
-        weights=state.best_weights(),
-        defect=asdict(work.defect),
-        conditioning=asdict(work.conditioning),
-        threshold=state.best_threshold,
-        envelope={
-            "pixel_size_nm_low": min(known) if len(known) == len(sizes) else None,
-            "pixel_size_nm_high": max(known) if len(known) == len(sizes) else None,
-        },
-        training={
-            "data_sha256": work.data_sha256,
-            "train_regions": [[f.image, *astuple(f.region)] for f in work.train],
-            "settings": work.settings.flat(),
-            "threads": work.threads,
-            "metrics": dict(metrics),
-        },
-    )
 
 
 def _write_results(work: _Work, progress: _Progress, metrics: Mapping[str, float]) -> None:

@@ -28,6 +28,7 @@ split: {default: {scheme: by-image}, loops: {scheme: kfold}}
 
 def test_good_files(check):
     assert check(GOOD) == ["defects", "prepare", "split"]
+    assert check("defects: {voids: {}}\ntune: {voids: {space: {loss: [dice]}}}")[1] == "tune"
     assert check("study: {name: first, n_trials: 20, seed: 3}") == ["study"]
     assert check("\ufeffstudy: {name: first, n_trials: 20}\r\n") == ["study"]
     assert check("study: {name: &n first, n_trials: 20, defect: *n}") == ["study"]
@@ -103,6 +104,11 @@ def merge_bomb():
         ("defects: {voids: {}}\nsplit: {viods: {}}", "did you mean 'voids'"),
         ("defects: {voids: {}}\nsplit: {voids: {shceme: paper}}", "did you mean 'scheme'"),
         ("defects: {voids: {}}\nsplit: {voids: 3}", "mapping"),
+        ("defects: {voids: {}}\ntune: {voids: {trails: 3}}", "did you mean 'trials'"),
+        ("defects: {voids: {}}\ntune: {voids: {trials: 0}}", "tune.trials"),
+        ("defects: {voids: {}}\ntune: {voids: {sampler: grid}}", "'tpe'"),
+        ("defects: {voids: {}}\ntune: {voids: {space: {dropuot: {low: 0}}}}", "did you mean 'dropout'"),
+        ("defects: {voids: {}}\ntune: {voids: {space: {l2: {low: 1}}}}", "low <= high"),
     ],
 )
 def test_bad_files_are_one_error(check, text, expected):

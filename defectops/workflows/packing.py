@@ -1,0 +1,108 @@
+"""What a training leaves for others: its numbers under fixed names, and its bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectops.learning.bundle import Bundle, file_sha256
+from defectops.learning.networks import build, receptive_field_px, weight_count
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.imaging.conditioning import ConditioningOptions
+    from defectops.learning.training import TrainingState
+    from defectops.micrograph import Field
+    from defectops.workflows.train_settings import TrainSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a model comes from: a defect type, settings, and fields with their digest."""
+
+    defect: DefectType
+    settings: TrainSettings
+    conditioning: ConditioningOptions
+    train: Sequence[Field]
+    data_sha256: str
+    threads: int
+
+
+def sides_sha256(paths: Iterable[Path]) -> str:
+    """Return one digest of the files of several sides."""
+    return hashlib.sha256("".join(file_sha256(p) for p in paths).encode()).hexdigest()
+
+
+def tracked(row: Mapping[str, float]) -> dict[str, float]:
+    """Return an epoch's row under the names of a run's metrics."""
+    return {
+        "train/iou": row["train_iou"],
+        "dev/iou": row["dev_iou"],
+        "dev/threshold": row["threshold"],
+        "loss": row["loss"],
+        "loss/l2": row["l2"],
+        "lr": row["learning_rate"],
+        "positive_weight": row["positive_weight"],
+    }
+
+
+def best_numbers(
+    settings: TrainSettings, state: TrainingState, rows: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """Return what is said of a training: its best epoch, and the network it trained."""
+    found = {
+        "dev_iou": round(state.best_iou, 6),
+        "train_iou_at_best": round(rows[state.best_epoch]["train_iou"], 6),
+        "threshold": state.best_threshold,
+        "best_epoch": state.best_epoch,
+        "epochs_run": state.epoch,
+        "weights": weight_count(build(settings.network)),
+        "receptive_field_px": receptive_field_px(settings.network),
+    }
+    # Undefined where no patch of that epoch showed the defect; JSON has no word for it.
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def packed(
+    origin: Origin,
+    state: TrainingState,
+    metrics: Mapping[str, float],
+    lineage: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Return the best weights with all that is needed to use them.
+
+    Parameters
+    ----------
+    origin : Origin
+    state : TrainingState
+    metrics : mapping of str to float
+        From `best_numbers`.
+    lineage : mapping, optional
+        Where in a study the weights were trained, and what they were trained further from.
+    """
+    sizes = [f.calibration.pixel_size_nm for f in origin.train]
+    known = [s for s in sizes if s is not None]
+    complete = len(known) == len(sizes)
+    return Bundle(
+        spec=origin.settings.network,
+        weights=state.best_weights(),
+        defect=asdict(origin.defect),
+        conditioning=asdict(origin.conditioning),
+        threshold=state.best_threshold,
+        envelope={
+            "pixel_size_nm_low": min(known) if complete else None,
+            "pixel_size_nm_high": max(known) if complete else None,
+        },
+        training={
+            "data_sha256": origin.data_sha256,
+            "train_regions": [[f.image, *astuple(f.region)] for f in origin.train],
+            "settings": origin.settings.flat(),
+            "threads": origin.threads,
+            "metrics": dict(metrics),
+            **({} if lineage is None else {"study": dict(lineage)}),
+        },
+    )
