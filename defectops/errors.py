@@ -10,6 +10,7 @@ DefectopsError                       exit
 │   ├── ModelRefused                  2   weights or a bundle
 │   └── SettingsRefused               2   params.yaml or another settings file
 ├── Conflict                          3   lost a race, or a lock is held by somebody who is named
+│   └── LeaseLost                     3   a paused worker's trial went to another one
 ├── EnvironmentFault                  4   disk full, read-only, database or server away
 ├── IntegrityFault                    5   a digest does not match, a journal is broken
 ├── GateFailed                        6   floors missed, leak found
@@ -84,6 +85,10 @@ class Conflict(DefectopsError):
     """Somebody else was faster, or holds the lock."""
 
     exit_code = 3
+
+
+class LeaseLost(Conflict):
+    """A worker was silent for too long, and another one has its trial."""
 
 
 class EnvironmentFault(DefectopsError):
