@@ -30,10 +30,11 @@ class PruningOptions:
     kin_needed : int
         Curves of its kind that a trial is compared with at least.
     reach : float
-        A trial that lags is kept if at its recent pace it would end above this quantile of
-        what its kin ended with.
+        A trial that lags is kept if at its recent pace it would reach this quantile of what its kin
+        ended with.
     patience : int
-        Epochs without a gain, for ``patient``.
+        Epochs without a gain of more than `least_gain`, for ``patient``.
+    least_gain : float
     reduction : int
         One of so many goes on at each rung, for ``hyperband``.
     """
@@ -42,6 +43,7 @@ class PruningOptions:
     kin_needed: int = 3
     reach: float = 0.5
     patience: int = 2
+    least_gain: float = 0.002
     reduction: int = 3
 
 
@@ -61,7 +63,7 @@ def should_prune(
     ----------
     name : {"median", "hyperband", "patient", "none"}
         ``median``: worse than the median of its kin at the same epoch. ``hyperband``: not among the
-        best third at a rung (1, 3, 9 ... epochs). ``patient``: as ``median``, and without a gain
+        best third at a rung (2, 6, 18 ... epochs). ``patient``: as ``median``, and without a gain
         for some epochs. All three keep a trial that can still catch up.
     own : sequence of float
         Value by epoch, higher is better.
@@ -97,53 +99,48 @@ def should_prune(
     there = sorted(c[done - 1] for c in others if len(c) >= done)
     if len(there) < options.kin_needed:
         return ""
-    behind = _BEHIND[name](mine, there, options)
-    if not behind:
+    bar, behind = _BARS[name](mine, there, options)
+    if mine[-1] >= bar:
         return ""
-    goal = _goal(others, epochs, there, options)
+    ended = [c[-1] for c in others if len(c) >= epochs]
+    goal = max(bar, float(np.quantile(ended, options.reach))) if ended else bar
     hope = mine[-1] + _pace(mine) * (epochs - done)
     if hope >= goal:
         return ""
     return (
-        f"{behind} after {done} epochs; at its pace it would end at {hope:.4f}, kin at {goal:.4f}"
+        f"{mine[-1]:.4f} is under {behind} {bar:.4f} after {done} epochs; at its pace it would end "
+        f"at {hope:.4f}, under {goal:.4f}"
     )
 
 
-def _behind_median(mine: Sequence[float], there: Sequence[float], options: PruningOptions) -> str:
-    median = float(np.median(there))
-    return f"{mine[-1]:.4f} is under its kin's median {median:.4f}" if mine[-1] < median else ""
+def _median(
+    mine: Sequence[float], there: Sequence[float], options: PruningOptions
+) -> tuple[float, str]:
+    return float(np.median(there)), f"the median of {len(there)} kin,"
 
 
-def _behind_rung(mine: Sequence[float], there: Sequence[float], options: PruningOptions) -> str:
+def _rung(
+    mine: Sequence[float], there: Sequence[float], options: PruningOptions
+) -> tuple[float, str]:
     rung = options.warm_up
     while rung < len(mine):
         rung *= options.reduction
     if rung != len(mine):
-        return ""
+        return -math.inf, ""
     places = max(1, (len(there) + 1) // options.reduction)
-    last = there[-places]
-    if mine[-1] >= last:
-        return ""
-    return f"{mine[-1]:.4f} is not among the best {places} of {len(there) + 1} (from {last:.4f})"
+    return there[-places], f"the best {places} of {len(there) + 1},"
 
 
-def _stalled(mine: Sequence[float], there: Sequence[float], options: PruningOptions) -> str:
+def _standstill(
+    mine: Sequence[float], there: Sequence[float], options: PruningOptions
+) -> tuple[float, str]:
     before = mine[-1 - options.patience] if len(mine) > options.patience else -math.inf
-    return _behind_median(mine, there, options) if mine[-1] <= before else ""
+    if mine[-1] - before > options.least_gain:
+        return -math.inf, ""
+    return _median(mine, there, options)
 
 
-_BEHIND = {"median": _behind_median, "hyperband": _behind_rung, "patient": _stalled}
-
-
-def _goal(
-    others: Sequence[Sequence[float]],
-    epochs: int,
-    there: Sequence[float],
-    options: PruningOptions,
-) -> float:
-    """Return what is worth reaching: what kin ended with; while none has, where they are."""
-    ended = [c[-1] for c in others if len(c) >= epochs]
-    return float(np.quantile(ended, options.reach)) if ended else float(np.median(there))
+_BARS = {"median": _median, "hyperband": _rung, "patient": _standstill}
 
 
 def _pace(best: Sequence[float]) -> float:

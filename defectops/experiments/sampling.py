@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
+import cmaes
 import numpy as np
 import numpy.typing as npt
 import optuna
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from defectops.errors import SettingsRefused
@@ -39,8 +40,8 @@ _STATES = {
     "pruned": TrialState.PRUNED,
     "running": TrialState.RUNNING,
     "waiting": TrialState.RUNNING,
-    # A sampler of Optuna overlooks a failed trial. One that is pruned without a value counts as
-    # the worst, so that the place where training diverges is avoided.
+    # Optuna overlooks a failed trial. One that is pruned without a value counts as the worst, so
+    # that the place where training diverges is avoided.
     "failed": TrialState.PRUNED,
 }
 
@@ -132,6 +133,11 @@ def check_sampler(name: str, space: Space, directions: Sequence[Direction]) -> N
         raise SettingsRefused(
             "sampler", "E_CONFIG", "cmaes searches for one objective; take tpe, gp or random"
         )
+    numbers = [d for d in space.dimensions if d.kind != "choice" and d.low < d.high]
+    if name == "cmaes" and len(numbers) < 2:
+        raise SettingsRefused(
+            "sampler", "E_CONFIG", "cmaes needs two dimensions of numbers; take tpe, gp or random"
+        )
 
 
 def propose(
@@ -148,7 +154,7 @@ def propose(
     ----------
     space : Space
     sampler : {"random", "tpe", "gp", "cmaes"}
-        All but the first draw at random until there are `STARTUP_TRIALS` complete ones.
+        TPE and GP draw at random until there are `STARTUP_TRIALS` complete ones.
     seed : int
         Of this trial, see `trial_seed`. The same seed and history give the same parameters.
     history : sequence of Past
@@ -166,7 +172,7 @@ def propose(
     check_sampler(sampler, space, directions)
     box = space if around is None else space.around(around, BOX_WIDTH)
     distributions = box.distributions()
-    known = [_frozen(p, distributions, len(directions)) for p in history if box.holds(p.params)]
+    known = [_frozen(p, distributions, directions) for p in history if box.holds(p.params)]
     with warnings.catch_warnings():
         # Samplers announce that they are experimental, or how they treat a choice.
         warnings.simplefilter("ignore")
@@ -176,6 +182,8 @@ def propose(
         )
         study.add_trials(known)
         found = study.ask(distributions).params
+    if sampler == "cmaes":
+        found |= _from_cma_es(box, seed, known, directions[0])
     return {name: found[name] for name in space.names}
 
 
@@ -296,13 +304,11 @@ def _solitude(front: Points) -> Points:
 
 def _sampler(name: str, seed: int, known: Sequence[FrozenTrial]) -> BaseSampler:
     """Return a sampler with every argument that Optuna 4 and 5 set differently."""
-    complete = [t for t in known if t.state == TrialState.COMPLETE]
-    if name == "random" or len(complete) < STARTUP_TRIALS:
+    complete = sum(t.state == TrialState.COMPLETE for t in known)
+    if name in {"random", "cmaes"} or complete < STARTUP_TRIALS:
         return RandomSampler(seed=seed)
     if name == "gp":
         return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, deterministic_objective=False)
-    if name == "cmaes":
-        return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, source_trials=complete)
     return TPESampler(
         seed=seed,
         n_startup_trials=STARTUP_TRIALS,
@@ -313,17 +319,40 @@ def _sampler(name: str, seed: int, known: Sequence[FrozenTrial]) -> BaseSampler:
     )
 
 
+def _from_cma_es(
+    box: Space, seed: int, known: Sequence[FrozenTrial], direction: Direction
+) -> dict[str, Value]:
+    """Return the numbers that CMA-ES asks for, after it was told of the past in its order.
+
+    Optuna's own sampler keeps its state in pickles inside the study, so a study that was read
+    from elsewhere would begin anew. Told again it needs no state. Choices are not its business.
+    Hansen and Ostermeier 2001, DOI 10.1162/106365601750190398.
+    """
+    numbers = [d for d in box.dimensions if d.kind != "choice" and d.low < d.high]
+    bounds = np.tile([0.0, 1.0], (len(numbers), 1))
+    search = cmaes.CMA(mean=bounds.mean(axis=1), sigma=0.25, bounds=bounds, seed=seed)
+    sign = -1.0 if direction == "maximize" else 1.0
+    told = [
+        (np.array([d.share(t.params[d.name]) for d in numbers]), sign * t.values[0])
+        for t in known
+        if t.state == TrialState.COMPLETE
+    ]
+    size = search.population_size
+    for start in range(0, len(told) - size + 1, size):
+        search.tell(told[start : start + size])
+    return {d.name: d.at(float(v)) for d, v in zip(numbers, search.ask(), strict=True)}
+
+
 def _frozen(
-    past: Past, distributions: Mapping[str, BaseDistribution], objectives: int
+    past: Past, distributions: Mapping[str, BaseDistribution], directions: Sequence[Direction]
 ) -> FrozenTrial:
     state = _STATES[past.state]
     complete = state == TrialState.COMPLETE
-    # A curve has one value an epoch; with several objectives Optuna has no use for it.
-    curve = dict(past.curve) if past.state == "pruned" and objectives == 1 else {}
     return optuna.trial.create_trial(
         state=state,
         params=dict(past.params),
         distributions=dict(distributions),
         values=list(past.values) if complete else None,
-        intermediate_values=curve,
+        # Higher is better in a curve; Optuna reads it in the direction of the objective.
+        intermediate_values=dict(past.curve) if tuple(directions) == ("maximize",) else {},
     )

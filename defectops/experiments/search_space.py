@@ -79,6 +79,20 @@ class Dimension:
             return value in self.choices
         return not isinstance(value, str) and self.low <= value <= self.high
 
+    def share(self, value: float) -> float:
+        """Return where a number lies between the bounds, 0 to 1; 0.5 where these agree."""
+        low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        return (at - low) / (high - low) if high > low else 0.5
+
+    def at(self, share: float) -> float | int:
+        """Return the number at a share; see `share`. An integer is rounded."""
+        if self.log:
+            value = math.exp(math.log(self.low) * (1 - share) + math.log(self.high) * share)
+        else:
+            value = self.low + (self.high - self.low) * share
+        inside = min(max(value, self.low), self.high)
+        return round(inside) if self.kind == "int" else inside
+
     def around(self, value: Value, width: float) -> Dimension:
         """Return the part of it near a value.
 
