@@ -7,11 +7,14 @@ one process cannot mix.
 from __future__ import annotations
 
 import importlib
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from defectops.atomic import replacing
 from defectops.experiments.mlflow_store import (
     artifact_location,
     is_server,
@@ -25,12 +28,14 @@ from defectops.experiments.tracking import (
     Run,
     as_text,
     finite,
+    no_such_artifact,
     no_such_run,
     refuse_changed,
     short_reason,
 )
 
 _PAGE = 1000
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 class MlflowTracker:
@@ -95,6 +100,21 @@ class MlflowTracker:
         with one_line_faults(self.uri):
             self.client.log_artifact(run_id, str(path), folder or None)
 
+    def fetch(self, run_id: str, name: str, into: Path) -> Path:
+        """See `Tracker.fetch`."""
+        self.run(run_id)  # refuses an unknown one
+        target = into / Path(name).name
+        with replacing(target) as temporary, tempfile.TemporaryDirectory() as scratch:
+            with one_line_faults(self.uri):
+                try:
+                    copy = self.client.download_artifacts(run_id, name, scratch)
+                except Exception as error:
+                    if isinstance(error, OSError) or error_code(error) in _ABSENT:
+                        raise no_such_artifact(run_id, name) from error
+                    raise
+            shutil.copyfile(copy, temporary)
+        return target
+
     def dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """See `Tracker.dataset`. MLflow shows it as an input of the run."""
         entities = self._entities
@@ -116,10 +136,7 @@ class MlflowTracker:
             try:
                 found = self.client.get_run(run_id)
             except Exception as error:
-                if getattr(error, "error_code", "") in {
-                    "RESOURCE_DOES_NOT_EXIST",
-                    "INVALID_PARAMETER_VALUE",
-                }:
+                if error_code(error) in _ABSENT:
                     raise no_such_run(run_id) from error
                 raise
             return self._as_run(found)
@@ -155,7 +172,7 @@ class MlflowTracker:
         try:
             made = self.client.create_experiment(name, artifact_location=place)
         except Exception as error:
-            if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+            if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
             # Another process was faster between our question and our answer.
             made = self.client.get_experiment_by_name(name).experiment_id
@@ -186,6 +203,11 @@ class MlflowTracker:
         name = str(self.client.get_experiment(experiment_id).name)
         self._experiments[name] = experiment_id
         return name
+
+
+def error_code(error: Exception) -> str:
+    """Return MLflow's code of an error; empty for the errors of others."""
+    return str(getattr(error, "error_code", ""))
 
 
 def all_pages(search: Any) -> list[Any]:

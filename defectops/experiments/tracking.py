@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from defectops.atomic import replacing
 from defectops.errors import InputRefused, one_line
 from defectops.experiments.ownership import life, owner_of, this_process
 
@@ -78,6 +79,14 @@ class Tracker(Protocol):
 
     def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
         """Store a copy of a file in a folder of the run."""
+        ...
+
+    def fetch(self, run_id: str, name: str, into: Path) -> Path:
+        """Copy an artifact into a folder and return its path; `InputRefused` if there is none.
+
+        `name` is as it was stored, ``<folder>/<file>``. A file of that name is replaced whole or
+        not at all.
+        """
         ...
 
     def dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
@@ -204,6 +213,13 @@ def refuse_changed(before: Mapping[str, str], after: Mapping[str, str]) -> None:
             )
 
 
+def no_such_artifact(run_id: str, name: str) -> InputRefused:
+    """Return the error for a file that a run does not hold."""
+    return InputRefused(
+        run_id, "E_RUN", f"has no {name}; the run was cut short, or its files are gone"
+    )
+
+
 def no_such_run(run_id: str) -> InputRefused:
     """Return the error for a run that the store does not hold."""
     return InputRefused(run_id, "E_RUN", "no such run in this store; see `defectops ui`")
@@ -273,6 +289,16 @@ class RecordingTracker:
         """See `Tracker.artifact`."""
         name = f"{folder}/{path.name}" if folder else path.name
         self._record(run_id).artifacts[name] = path.read_bytes()
+
+    def fetch(self, run_id: str, name: str, into: Path) -> Path:
+        """See `Tracker.fetch`."""
+        held = self._record(run_id).artifacts
+        if name not in held:
+            raise no_such_artifact(run_id, name)
+        target = into / Path(name).name
+        with replacing(target) as temporary:
+            temporary.write_bytes(held[name])
+        return target
 
     def dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """See `Tracker.dataset`."""

@@ -144,6 +144,22 @@ class TrackerContract:
         assert self.artifact_text(tracker, run_id, "curves/curve.csv") == "epoch,iou\n1,0.5\n"
         assert self.datasets(tracker, run_id) == [("voids/train", "d" * 32 + ".dir", "train")]
 
+    def test_an_artifact_comes_back_whole_or_not_at_all(self, tracker, tmp_path):
+        run_id = tracker.start("voids", "a", {}, {})
+        (tmp_path / "best.safetensors").write_bytes(bytes(range(256)))
+        tracker.artifact(run_id, tmp_path / "best.safetensors", "weights")
+        into = tmp_path / "elsewhere"
+        found = tracker.fetch(run_id, "weights/best.safetensors", into)
+        assert found == into / "best.safetensors"
+        assert found.read_bytes() == bytes(range(256))
+        for run, name, match in (
+            (run_id, "weights/other", "E_RUN: has no weights/other"),
+            ("0" * 32, "weights/best.safetensors", "E_RUN: no such run"),
+        ):
+            with pytest.raises(InputRefused, match=match):
+                tracker.fetch(run, name, into)
+        assert [p.name for p in into.iterdir()] == ["best.safetensors"]
+
 
 def bundle(folder, data=b"weights"):
     path = folder / "trained.safetensors"
