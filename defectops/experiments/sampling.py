@@ -269,7 +269,9 @@ def _gains(trials: Sequence[Tried]) -> list[Past]:
 
 def _best_first(trials: Sequence[Tried], directions: Sequence[Direction]) -> list[Tried]:
     signs = np.array([1.0 if d == "maximize" else -1.0 for d in directions])
-    points = np.array([t.values for t in trials], dtype=float).reshape(len(trials), -1) * signs
+    points = (
+        np.array([t.values for t in trials], dtype=float).reshape(len(trials), len(signs)) * signs
+    )
     if len(signs) == 1:
         return sorted(trials, key=lambda t: (-signs[0] * t.values[0], t.index))
     ordered: list[Tried] = []
