@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
 import sqlalchemy
@@ -203,8 +203,11 @@ def _open_file(path: Path) -> Store:
     with store_faults(subject):
         _make_file(path)
         _require_sound(path)
-    url = URL.create("sqlite", database=str(path)).render_as_string()
-    return _opened(subject, url, {"connect_args": {"timeout": _BUSY_SECONDS}}, path)
+    # With a write-ahead log a killed process loses nothing by NORMAL. After a power cut the last
+    # commits may be missing; those epochs are told again from the trial's checkpoint.
+    with store_faults(subject):
+        storage = _checked(lambda: _file_storage(path, "NORMAL", skip_table_creation=True), subject)
+    return Store(subject, get_storage(storage), storage.engine, path)
 
 
 def _make_file(path: Path) -> None:
@@ -216,11 +219,22 @@ def _make_file(path: Path) -> None:
             return
         sweep(path)
         with replacing(path) as temporary:
-            url = URL.create("sqlite", database=str(temporary)).render_as_string()
-            _silently(lambda: RDBStorage(url)).engine.dispose()
+            # Not synchronised statement by statement: the whole file is, before it is renamed.
+            _file_storage(temporary, "OFF", skip_table_creation=False).engine.dispose()
             # Who reads does not hold up who writes, nor the reverse. It stays set in the file.
             with contextlib.closing(sqlite3.connect(temporary)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _file_storage(path: Path, synchronous: str, *, skip_table_creation: bool) -> RDBStorage:
+    def connect() -> sqlite3.Connection:
+        # A connection serves one thread at a time; the pool hands it from one to the next.
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        return connection
+
+    url = URL.create("sqlite", database=str(path)).render_as_string()
+    return RDBStorage(url, {"creator": connect}, skip_table_creation=skip_table_creation)
 
 
 def _require_sound(path: Path) -> None:
@@ -253,41 +267,23 @@ def _open_server(address: URL) -> Store:
     # Optuna makes its tables without a lock, and several first starts at once fail
     # (optuna/optuna#1092): here one makes them and the others find them.
     with store_faults(subject), advisory_lock(engine, "schema"):
-        _silently(lambda: RDBStorage(url)).engine.dispose()
-    return _opened(subject, url, {}, None)
+        storage = _checked(lambda: RDBStorage(url), subject)
+    return Store(subject, get_storage(storage), storage.engine, None)
 
 
-def _opened(subject: str, url: str, engine_kwargs: dict[str, Any], path: Path | None) -> Store:
-    def build() -> RDBStorage:
-        return RDBStorage(url, engine_kwargs, skip_table_creation=True)
-
-    with store_faults(subject):
-        try:
-            storage = _silently(build)
-        except RuntimeError as error:
-            raise EnvironmentFault(
-                subject,
-                "E_STUDY",
-                "made by another version of Optuna; copy the database for safety, then run "
-                "`optuna storage upgrade --storage` with its address",
-            ) from error
-    if path is not None:
-        sqlalchemy.event.listen(storage.engine, "connect", _synchronise_normally)
-        storage.engine.dispose()
-    return Store(subject, get_storage(storage), storage.engine, path)
-
-
-def _synchronise_normally(connection: Any, _record: object) -> None:
-    # With a write-ahead log a killed process loses nothing by it. After a power cut the last
-    # commits may be missing; those epochs are told again from the trial's checkpoint.
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _silently(build: Callable[[], RDBStorage]) -> RDBStorage:
-    """Open Optuna's storage without its chatter; what goes wrong comes as an exception."""
+def _checked(build: Callable[[], RDBStorage], subject: str) -> RDBStorage:
+    """Open Optuna's storage without its chatter, unless its schema is another version's."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    return build()
+    try:
+        return build()
+    except RuntimeError as error:
+        raise EnvironmentFault(
+            subject,
+            "E_STUDY",
+            "made by another version of Optuna; copy the database for safety, then run "
+            "`optuna storage upgrade --storage` with its address",
+        ) from error
 
 
 def _chain(error: BaseException) -> list[BaseException]:

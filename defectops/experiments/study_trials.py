@@ -205,6 +205,11 @@ class Plan:
             raise SettingsRefused(
                 "tune.tolerance", "E_CONFIG", f"must be 0 or more, got {self.tolerance}"
             )
+        unknown = sorted({key for params in self.first for key in params} - set(self.space.names))
+        if unknown:
+            raise SettingsRefused(
+                "tune", "E_CONFIG", f"to be tried first, but not searched: {', '.join(unknown)}"
+            )
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -330,16 +335,15 @@ def exported(state: StudyState, plan: Plan) -> dict[str, Any]:
         "threads": plan.threads,
         "data_sha256": plan.data_sha256,
         "versions": dict(sorted(plan.facts.items())),
-        "objective": plan.objective,
-        "plan": {k: v for k, v in plan.as_json().items() if k not in _SAID_ABOVE},
-        "stopped": state.done,
         "best": None if state.best is None else state.best.index,
         "pareto": [trial.index for trial in state.pareto],
+        "stopped": state.done,
+        "plan": {k: v for k, v in plan.as_json().items() if k not in _SAID_ABOVE},
         "trials": [_exported_trial(trial) for trial in state.trials],
     }
 
 
-_SAID_ABOVE = {"defect", "seed", "threads", "data_sha256", "facts", "objective"}
+_SAID_ABOVE = {"defect", "seed", "threads", "data_sha256", "facts"}
 
 
 def _exported_trial(trial: Trial) -> dict[str, Any]:
