@@ -49,8 +49,8 @@ class TuneOptions:
     tolerance, patience
         The study stops after `patience` generations in a row that gain no more than `tolerance`.
     space : mapping
-        By key of ``train``: ``{low, high, log}`` for a number, a list for a choice, a single value
-        or null to leave it as ``train`` has it. Replaces that part of the paper's space.
+        By key of ``train``: ``{low, high, log}`` for a number, a list for a choice, null to leave
+        it as ``train`` has it. What is not named is as in the paper's space.
     """
 
     trials: int = 12
@@ -106,21 +106,13 @@ class TuneOptions:
             known = dimensions | _MORE
             if name not in known:
                 raise unknown_key("tune.space", str(name), list(known))
-            if isinstance(given, (Mapping, list)):
-                dimensions[name] = _changed(known[name], given)
-            else:
+            if given is None:
                 dimensions.pop(name, None)
+            else:
+                dimensions[name] = _changed(known[name], given)
         if not dimensions:
             raise SettingsRefused("tune.space", "E_CONFIG", "nothing is left to search")
         return Space(tuple(dimensions.values()))
-
-    def fixed(self) -> dict[str, Any]:
-        """Return the single values in `space`, which every trial has."""
-        return {
-            name: given
-            for name, given in self.space.items()
-            if given is not None and not isinstance(given, (Mapping, list))
-        }
 
 
 def read_tune_options(given: Mapping[str, Any], where: str) -> TuneOptions:
@@ -168,13 +160,15 @@ def _widened(dimension: Dimension, value: Any) -> Dimension:
     return replace(dimension, low=min(dimension.low, value), high=max(dimension.high, value))
 
 
-def _changed(dimension: Dimension, given: Mapping[str, Any] | list[Any]) -> Dimension:
-    """Return a dimension as a study file says; what it leaves out stays."""
+def _changed(dimension: Dimension, given: object) -> Dimension:
+    """Return a dimension as the settings say; what they leave out stays."""
     where = f"tune.space.{dimension.name}"
-    if isinstance(given, list):
-        return _with_choices(dimension, given, where)
     if dimension.kind == "choice":
-        raise SettingsRefused(where, "E_CONFIG", "give a list of names, not a range")
+        if not isinstance(given, list) or not given or not all(isinstance(n, str) for n in given):
+            raise SettingsRefused(where, "E_CONFIG", f"give a list of names, got {given!r:.100}")
+        return replace(dimension, choices=tuple(dict.fromkeys(given)))
+    if not isinstance(given, Mapping):
+        raise SettingsRefused(where, "E_CONFIG", f"give low and high, or null; got {given!r:.100}")
     for key, value in given.items():
         if key not in {"low", "high", "log"}:
             raise unknown_key(where, str(key), ["low", "high", "log"])
@@ -184,11 +178,3 @@ def _changed(dimension: Dimension, given: Mapping[str, Any] | list[Any]) -> Dime
         return Dimension(**{**asdict(dimension), **given})
     except SettingsRefused as error:
         raise SettingsRefused(where, "E_CONFIG", error.message) from error
-
-
-def _with_choices(dimension: Dimension, given: list[Any], where: str) -> Dimension:
-    if dimension.kind != "choice":
-        raise SettingsRefused(where, "E_CONFIG", "is a number: give low and high, not a list")
-    if not given or not all(isinstance(name, str) for name in given):
-        raise SettingsRefused(where, "E_CONFIG", f"give a list of names, got {given!r:.100}")
-    return replace(dimension, choices=tuple(dict.fromkeys(given)))
