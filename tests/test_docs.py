@@ -19,6 +19,7 @@ from defectops.experiments.promotion import PromotionOptions
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.measurement.objects import ObjectOptions
 from defectops.measurement.quantities import MeasureOptions
+from defectops.measurement.strength import Material
 from defectops.workflows.checking import SECTIONS, StudyFile
 from defectops.workflows.tune_settings import TuneOptions
 
@@ -107,6 +108,7 @@ def test_exit_codes_of_the_pages_are_those_of_the_classes():
 
 PARAMS = text("reference/params.md")
 DEFAULTS = {
+    "material": [Material],
     "prepare": [ConditioningOptions],
     "split": [SplitOptions],
     "promotion": [PromotionOptions],

@@ -134,7 +134,49 @@ def read_label_values(path: Path, *, max_pixels: int = MAX_PIXELS) -> Array:
     ------
     LabelRefused
     """
-    raster = _label_raster(path, max_pixels)
+    return _label_values(path, _label_raster(path, max_pixels))
+
+
+def read_calibrated_label(
+    path: Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    pixel_size_nm: float | None = None,
+    uncalibrated: bool = False,
+) -> Micrograph:
+    """Read a one-channel label with the pixel size that it says itself, as of a micrograph.
+
+    Tags, sidecar ``<stem>.json`` and the option are weighed by `calibration.settle`.
+
+    Parameters
+    ----------
+    path : Path
+    max_pixels : int
+    pixel_size_nm : float, optional
+        nm per pixel that the caller knows.
+    uncalibrated : bool
+        The caller knows that a label without a pixel size has none.
+
+    Returns
+    -------
+    Micrograph
+        Values as `read_label_values` returns them; of any size, all equal if nothing is there.
+
+    Raises
+    ------
+    LabelRefused, MicrographRefused, CalibrationRefused
+    """
+    # As a micrograph: tags of a label beside its image are not looked at, since the image has them.
+    raster = _label_raster(path, max_pixels, MicrographRefused)
+    values = _label_values(path, raster)
+    evidence = raster.evidence
+    if pixel_size_nm is not None:
+        evidence += Evidence((option_statement(path.name, pixel_size_nm),))
+    calibration, doubts = settle(path.name, evidence, _sidecar(path), uncalibrated)
+    return Micrograph(path.name, values, calibration, doubts)
+
+
+def _label_values(path: Path, raster: Raster) -> Array:
     # White-is-zero is about display: ImageJ and tifffile store marks as non-zero in it, too.
     if raster.pixels.ndim == 2 and raster.colours in ("grey", "palette", "white-is-zero"):
         values = raster.pixels
@@ -186,8 +228,10 @@ def read_array(path: Path, *, max_pixels: int = MAX_PIXELS) -> Array:
     return plane
 
 
-def _label_raster(path: Path, max_pixels: int) -> Raster:
-    raster = _raster(Path(path), None, max_pixels, LabelRefused)
+def _label_raster(
+    path: Path, max_pixels: int, refused: type[InputRefused] = LabelRefused
+) -> Raster:
+    raster = _raster(Path(path), None, max_pixels, refused)
     if raster.orientation not in (0, 1):
         raise LabelRefused(
             path.name,

@@ -174,7 +174,8 @@ def itemised(
     """
     given = known or Known()
     more = derive or (lambda _: [])
-    counted = _drawn(_exact(fields), more)
+    methods = {q.quantity: q.method for q in _drawn(fields, more)}
+    counted = [replace(q, method=methods[q.quantity]) for q in _drawn(_exact(fields), more)]
     others = [
         *_field_components(fields, counted),
         *_scale_components(fields, counted, more, given.pixel_size_relative_sd),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -16,6 +17,13 @@ _THICKEST_NM = 500.0
 # Two ways to the same number may differ by this factor before it is suspicious (counting noise,
 # rounding, overlap) and before no such excuse is left.
 _SUSPICIOUS, _IMPOSSIBLE = 1.4, 2.5
+# No packing of equal spheres fills more; mixed sizes hardly reach the second.
+_DENSEST_PACKING = math.pi / math.sqrt(18)
+_DENSE = 0.4
+_FEWEST_PX = 4.0  # mean diameters below this hang on where the edge of the mask was drawn
+# Lines closer than this merge in any picture and annihilate in any metal.
+_CLOSEST_LINES_NM = 1.5
+_CROWDED_COVER, _CROWDED_LINES = 0.4, 0.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Claims:
         Particles, m^-3.
     diameter_nm, diameter_sd_nm : float or None
         Mean and standard deviation of particle diameters.
+    largest_diameter_nm : float or None
+        Of the widest particle.
     area_fraction : float or None
         Share of the field that particles cover.
     dislocation_density_m2 : float or None
@@ -56,6 +66,7 @@ class Claims:
     number_density_m3: float | None = None
     diameter_nm: float | None = None
     diameter_sd_nm: float | None = None
+    largest_diameter_nm: float | None = None
     area_fraction: float | None = None
     dislocation_density_m2: float | None = None
     line_share: float | None = None
@@ -111,7 +122,10 @@ def check(claims: Claims) -> list[Finding]:
         covered area = 1 - exp(-n pi/4 (d^2 + s^2) / A)       (particles at random, overlapping)
         line share   = pi/4 dislocation density t (width pixel size)
 
-    A foil thinner than the particles it holds, or ten times thicker than electrons can cross, is
+        volume fraction = number density pi/6 (d^3 + 3 d s^2)
+
+    A foil 2.5 times thinner than the particles it holds or ten times thicker than electrons can
+    cross, particles that fill more than the densest packing, and lines closer than 1.5 nm are
     impossible whatever else is claimed.
     """
     found = [
@@ -120,7 +134,11 @@ def check(claims: Claims) -> list[Finding]:
         _wider_than_foil(claims),
         _thick_foil(claims),
         _cover(claims),
+        _crowded(claims),
+        _packed(claims),
+        _few_pixels(claims),
         _line_share(claims),
+        _close_lines(claims),
     ]
     return sorted((f for f in found if f is not None), key=lambda f: f.verdict)
 
@@ -144,6 +162,22 @@ def refuse_impossible(claims: Claims, subject: str) -> list[str]:
         if finding.verdict == "impossible":
             raise CalibrationRefused(subject, "E_IMPLAUSIBLE", finding.sentence)
     return [finding.sentence for finding in found]
+
+
+def parse_field(text: str) -> tuple[int, int]:
+    """Read rows and columns of a field.
+
+    Examples
+    --------
+    >>> parse_field("1024x512"), parse_field("1024 × 512")
+    ((1024, 512), (1024, 512))
+    """
+    match = re.fullmatch(r"(\d{1,6})\s*[x×*,]\s*(\d{1,6})", text.strip())
+    if match is None:
+        raise CalibrationRefused(
+            "claims", "E_USAGE", f"a field is rows x columns in pixels, as 1024x512; got {text!r}"
+        )
+    return int(match[1]), int(match[2])
 
 
 def implied_thickness_nm(claims: Claims) -> float | None:
@@ -199,16 +233,22 @@ def _thickness_twice(claims: Claims) -> Finding | None:
 
 
 def _wider_than_foil(claims: Claims) -> Finding | None:
-    if claims.thickness_nm is None or claims.diameter_nm is None:
+    t, d, widest = claims.thickness_nm, claims.diameter_nm, claims.largest_diameter_nm
+    if t is None:
         return None
-    if claims.diameter_nm <= claims.thickness_nm:
-        return None
-    return Finding(
-        "suspicious",
-        f"particles of {claims.diameter_nm:.3g} nm are wider than their foil of "
-        f"{claims.thickness_nm:.3g} nm: both surfaces cut them, and spheres need a foil of "
-        f"{claims.diameter_nm:.3g} nm or more",
-    )
+    if d is not None and d > t:
+        return Finding(
+            "impossible" if d > _IMPOSSIBLE * t else "suspicious",
+            f"particles of {d:.3g} nm are wider than their foil of {t:.3g} nm: both surfaces cut "
+            f"them, and spheres need a foil of {d:.3g} nm or more",
+        )
+    if widest is not None and widest > t:
+        return Finding(
+            "suspicious",
+            f"the widest particle of {widest:.3g} nm is wider than the foil of {t:.3g} nm: both "
+            f"surfaces cut it; is it one particle, and the foil not {widest:.3g} nm or more?",
+        )
+    return None
 
 
 def _thick_foil(claims: Claims) -> Finding | None:
@@ -260,6 +300,62 @@ def _line_share(claims: Claims) -> Finding | None:
         f"dislocations at {rho:.3g} m^-2 in {t:.3g} nm of foil cover {100 * expected:.2g} % of the "
         f"pixels with lines {claims.line_width_px:g} px wide, but {100 * claims.line_share:.3g} % "
         f"are claimed; that fits a foil of {fits / _SUSPICIOUS:.2g} to {fits * _SUSPICIOUS:.2g} nm",
+    )
+
+
+def _crowded(claims: Claims) -> Finding | None:
+    for share, most, what in (
+        (claims.area_fraction, _CROWDED_COVER, "particles"),
+        (claims.line_share, _CROWDED_LINES, "lines"),
+    ):
+        if share is not None and share > most:
+            return Finding(
+                "suspicious",
+                f"{what} cover {100 * share:.3g} % of the field: above {100 * most:g} % many hide "
+                "each other, so that counts and lengths read low; or mask and background are "
+                "swapped",
+            )
+    return None
+
+
+def _packed(claims: Claims) -> Finding | None:
+    n, d, sd = claims.number_density_m3, claims.diameter_nm, claims.diameter_sd_nm or 0.0
+    if n is None or d is None:
+        return None
+    share = n * 1e-27 * math.pi / 6 * (d**3 + 3 * d * sd**2)
+    if share <= _DENSE:
+        return None
+    return Finding(
+        "impossible" if share > _DENSEST_PACKING else "suspicious",
+        f"particles of {d:.3g} nm at {n:.3g} m^-3 fill {100 * share:.3g} % of the volume; spheres "
+        f"can fill {100 * _DENSEST_PACKING:.0f} % at most, so this diameter needs at most "
+        f"{_DENSEST_PACKING / share * n:.2g} m^-3",
+    )
+
+
+def _few_pixels(claims: Claims) -> Finding | None:
+    p, d = claims.pixel_size_nm, claims.diameter_nm
+    if p is None or d is None or d >= _FEWEST_PX * p:
+        return None
+    return Finding(
+        "suspicious",
+        f"particles of {d:.3g} nm are {d / p:.2g} pixels wide at {p:g} nm per pixel; their size "
+        f"hangs on the edge of the mask below {_FEWEST_PX:g} pixels, which a pixel size of "
+        f"{d / _FEWEST_PX:.2g} nm or less would give",
+    )
+
+
+def _close_lines(claims: Claims) -> Finding | None:
+    rho = claims.dislocation_density_m2
+    if rho is None:
+        return None
+    spacing = 1e9 / math.sqrt(rho)
+    if spacing >= 10 * _CLOSEST_LINES_NM:
+        return None
+    return Finding(
+        "impossible" if spacing < _CLOSEST_LINES_NM else "suspicious",
+        f"dislocations at {rho:.3g} m^-2 are {spacing:.2g} nm apart; cold-worked metals reach "
+        f"1e16 m^-2 (10 nm), and pixel size or thickness must be larger for that",
     )
 
 

@@ -11,6 +11,7 @@ from defectops.reporting import figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -96,6 +97,38 @@ def histograms_svg(
         else:
             figures.empty(axes, "no object counted")
         return figures.inline_svg(figure)
+
+
+def save_counts(table: pd.DataFrame, defect: DefectType, path: Path) -> None:
+    """Draw one histogram with the interval of each count.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``bin_low_<unit>, bin_high_<unit>, count, low, high``; may be empty.
+    defect : DefectType
+    path : Path
+        PNG or SVG.
+    """
+    unit = length_unit(table)
+    with figures.style("sizes"):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel=f"{size_name(defect)} / {unit}", ylabel="Count")
+        if len(table):
+            lower, upper = (table[f"bin_{end}_{unit}"].to_numpy() for end in ("low", "high"))
+            count = table["count"].to_numpy()
+            colour = figures.on_white(defect.colour)
+            axes.bar(lower, count, upper - lower, align="edge", color=colour, alpha=0.45)
+            ends = [count - table["low"].to_numpy(), table["high"].to_numpy() - count]
+            axes.errorbar(
+                (lower + upper) / 2, count, ends, fmt="none", ecolor=figures.INK, elinewidth=0.9
+            )
+            axes.set_ylim(bottom=0)
+            axes.set_title(f"n = {int(count.sum())}, with exact intervals", loc="left", fontsize=9)
+        else:
+            figures.empty(axes, "no object counted")
+        figures.save(figure, path)
 
 
 def _draw(axes: Axes, data: Mapping[str, Histogram], colour: str) -> None:

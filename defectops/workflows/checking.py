@@ -33,6 +33,7 @@ class Section(NamedTuple):
 
 # A new section is one line here; its dataclass lives beside what it steers.
 SECTIONS = {
+    "material": Section("defectops.measurement.strength", "Material", by_defect=True),
     "prepare": Section("defectops.imaging.conditioning", "ConditioningOptions", by_defect=True),
     "promotion": Section("defectops.experiments.promotion", "PromotionOptions", by_defect=True),
     "quantify": Section("defectops.measurement.quantities", "MeasureOptions", by_defect=True),

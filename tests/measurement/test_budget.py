@@ -138,6 +138,13 @@ def test_components_add_in_quadrature_around_the_counting_interval(discs):
         assert abs(combined) == pytest.approx(math.hypot(counting, z * math.hypot(*more)))
 
 
+def test_the_method_names_the_thickness_with_its_uncertainty(discs):
+    found = values(itemised([observe_particles(discs, FOIL)]))
+    assert "thickness 100 nm with sd 8 nm" in found["number_density"].method
+    found = values(itemised([observe_particles(discs, EXACT)]))
+    assert "taken as exact" in found["number_density"].method
+
+
 def test_alternatives_span_a_range(discs):
     field = observe_particles(discs, EXACT)
     half = observe_particles(np.where(discs % 2 == 0, discs, 0), EXACT)

@@ -61,8 +61,9 @@ def test_the_cover_decides_between_pixel_sizes():
     good = paper("precipitates_2", 0.365, area_fraction=0.126)
     assert check(good) == []
     findings = check(dataclasses.replace(good, pixel_size_nm=3.2))
-    assert [f.verdict for f in findings] == ["impossible", "impossible"]
+    assert [f.verdict for f in findings] == ["impossible", "impossible", "suspicious"]
     assert "cover 0.19 %" in findings[1].sentence
+    assert "3.4 pixels wide" in findings[2].sentence
 
 
 def test_two_thicknesses():
@@ -87,6 +88,42 @@ def test_a_pixel_size_far_too_small_makes_a_foil_far_too_thick():
     (finding,) = check(paper("precipitates_1", 0.0365))
     assert finding.verdict == "impossible"
     assert "needs a pixel size of" in finding.sentence
+
+
+def test_the_widest_particle_and_the_foil():
+    fits = Claims(thickness_nm=60.0, diameter_nm=20.0, largest_diameter_nm=59.0)
+    assert check(fits) == []
+    (wide,) = check(dataclasses.replace(fits, largest_diameter_nm=61.0))
+    assert wide.verdict == "suspicious"
+    assert "61 nm is wider than the foil of 60 nm" in wide.sentence
+    (none,) = check(Claims(thickness_nm=1.8, diameter_nm=10.2))
+    assert none.verdict == "impossible"
+
+
+def test_particles_cannot_fill_more_than_they_can_be_packed():
+    # 0.74 of the volume is the densest packing of equal spheres: 1.41e24 m^-3 of 10 nm.
+    (much,) = check(Claims(number_density_m3=1.5e24, diameter_nm=10.0))
+    assert much.verdict == "impossible"
+    assert "needs at most 1.4e+24 m^-3" in much.sentence
+    (dense,) = check(Claims(number_density_m3=1e24, diameter_nm=10.0))
+    assert dense.verdict == "suspicious"
+    assert check(Claims(number_density_m3=5e23, diameter_nm=10.0)) == []
+
+
+def test_crowded_fields_and_swapped_masks_are_suspicious():
+    for share in ({"area_fraction": 0.6}, {"line_share": 0.3}):
+        (found,) = check(Claims(**share))
+        assert found.verdict == "suspicious"
+        assert "swapped" in found.sentence
+    assert check(Claims(area_fraction=0.3, line_share=0.15)) == []
+
+
+def test_lines_cannot_be_closer_than_their_cores():
+    assert check(Claims(dislocation_density_m2=1e15)) == []
+    assert check(Claims(dislocation_density_m2=1e16))[0].verdict == "suspicious"
+    (found,) = check(Claims(dislocation_density_m2=1e18))
+    assert found.verdict == "impossible"
+    assert "1 nm apart" in found.sentence
 
 
 def test_line_share():

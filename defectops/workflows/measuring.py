@@ -1,0 +1,342 @@
+"""Measure anyone's masks without a model: quantities with budgets, objects, sizes, warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from defectops import settings
+from defectops.atomic import write_text
+from defectops.defects import BUILT_IN, DefectType
+from defectops.errors import SettingsRefused
+from defectops.measurement import budget as budgets
+from defectops.measurement.budget import Alternative, Known, itemised
+from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.paired import model_quantities
+from defectops.measurement.particle_quantities import ParticleMeasurement, observe_particles
+from defectops.measurement.plausibility import Claims, refuse_impossible
+from defectops.measurement.quantities import (
+    COLUMNS,
+    MeasureOptions,
+    Quantity,
+    table_rows,
+    why_no_volume,
+)
+from defectops.measurement.strength import Material, constants_sd, hardening
+from defectops.measurement.uncertainty import count_interval
+from defectops.reporting.budget import bars, save_bars
+from defectops.reporting.sizes import save_counts
+from defectops.workflows.mask_sources import (
+    Mask,
+    MaskSource,
+    MeasureRequest,
+    find_masks,
+    read_mask,
+)
+from defectops.workflows.mask_variants import variants
+from defectops.workflows.parameters import Parameters, load_parameters
+
+if TYPE_CHECKING:
+    from defectops.measurement.pooling import Measurement
+    from defectops.micrograph import Array
+
+POOLED = "pooled"
+REGION = "whole"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to measure: the type of defect, the options, the constants of the material."""
+
+    defect: DefectType
+    options: MeasureOptions
+    material: Material
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What `measure` found.
+
+    Parameters
+    ----------
+    choices : Choices
+    rows : list of dict
+        Keys `quantities.COLUMNS`, one row an interval.
+    budget : list of dict
+        Keys `budget.COLUMNS`, one row an item.
+    objects : DataFrame
+        One row an object, with its image and source.
+    histogram : DataFrame
+        ``source, bin_low_<unit>, bin_high_<unit>, count, low, high`` of all images; empty without
+        objects.
+    notes : tuple of str
+        What the user should know: doubts about calibration, suspicious values, what is missing.
+    """
+
+    choices: Choices
+    rows: list[dict[str, object]]
+    budget: list[dict[str, object]]
+    objects: pd.DataFrame
+    histogram: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One mask measured, also in other ways that are as good, and the label it is held against."""
+
+    name: str
+    field: Measurement
+    others: tuple[tuple[str, str, Measurement], ...] = ()
+    label: Measurement | None = None
+
+
+def measure(root: Path, request: MeasureRequest) -> Measured:
+    """Measure masks, each alone and all together.
+
+    Parameters
+    ----------
+    root : Path
+        Where a ``params.yaml`` may be: its types of defect, options and material are then used.
+    request : MeasureRequest
+
+    Returns
+    -------
+    Measured
+        With rows of the image ``pooled`` if there are several masks, all calibrated or all not.
+
+    Raises
+    ------
+    InputRefused
+        A file, option or calibration that cannot be used; ``E_IMPLAUSIBLE`` if what was measured
+        cannot be true with the pixel size and thickness given.
+    """
+    choices = choose(root, request)
+    notes = list(choices.notes)
+    seen = []
+    for source in find_masks(request):
+        mask = read_mask(source, request, choices.defect.shape)
+        seen.append(_see(source, mask, request, choices))
+        notes += [f"{source.name}: {w}" for w in mask.warnings]
+    rows: list[dict[str, object]] = []
+    items: list[dict[str, object]] = []
+    for one in seen:
+        quantities = _report(one.name, [one], request, choices, (rows, items))
+        notes += _plausible(one, quantities)
+    if len(seen) > 1 and len({s.field.calibration.calibrated for s in seen}) == 1:
+        _report(POOLED, seen, request, choices, (rows, items))
+    why = why_no_volume(s.field.calibration for s in seen)
+    notes += [why] if why else []
+    return Measured(
+        choices, rows, items, _objects(seen, request), _histogram(seen, choices), tuple(notes)
+    )
+
+
+def choose(root: Path, request: MeasureRequest) -> Choices:
+    """Return type of defect, options and material, from ``params.yaml`` if there is one.
+
+    Raises
+    ------
+    SettingsRefused
+        A type that is neither built in nor declared, and no shape given; options out of range.
+    """
+    notes: tuple[str, ...] = ()
+    parameters = Parameters({}, {})
+    if (root / settings.PARAMS).exists():
+        parameters = load_parameters(root)
+    key = request.defect
+    known: Mapping[str, DefectType] = {**BUILT_IN, **parameters.defects}
+    if key in known:
+        defect = known[key]
+        if request.shape is not None and request.shape != defect.shape:
+            raise SettingsRefused(
+                "--shape", "E_USAGE", f"{key} is a {defect.shape}; leave --shape out, or rename"
+            )
+    elif request.shape is not None:
+        defect = DefectType(key, request.shape, "bright")  # type: ignore[arg-type]
+    else:
+        raise SettingsRefused(
+            "--defect",
+            "E_USAGE",
+            f"{key!r} is not known; known are {', '.join(known)}; for another say --shape line or "
+            "--shape particle",
+        )
+    if key not in parameters.defects:
+        options, material = MeasureOptions(), Material()
+    else:
+        options = parameters.options("quantify", key, MeasureOptions)
+        material = parameters.options("material", key, Material)
+        notes = (f"options and material of {key} as {settings.PARAMS} says",)
+    return Choices(defect, replace(options, **_changes(options, request.options)), material, notes)
+
+
+def write_tables(measured: Measured, folder: Path) -> list[Path]:
+    """Write ``quantities.csv``, ``budget.csv``, ``objects.csv`` and ``histogram.csv``.
+
+    Returns
+    -------
+    list of Path
+        The files written; the same bytes for the same masks and options.
+    """
+    tables = {
+        "quantities.csv": pd.DataFrame(measured.rows, columns=list(COLUMNS)),
+        "budget.csv": pd.DataFrame(measured.budget, columns=list(budgets.COLUMNS)),
+        "objects.csv": measured.objects,
+        "histogram.csv": measured.histogram,
+    }
+    for name, table in tables.items():
+        write_text(folder / name, table.to_csv(index=False, lineterminator="\n"))
+    return [folder / name for name in tables]
+
+
+def write_figures(measured: Measured, folder: Path) -> list[Path]:
+    """Draw ``sizes.png`` and ``budget.png``, of all masks together.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    last = measured.budget[-1]["image"]
+    table = pd.DataFrame(measured.budget)
+    save_bars(bars(table[table["image"] == last]), folder / "budget.png")
+    save_counts(measured.histogram, measured.choices.defect, folder / "sizes.png")
+    return [folder / "budget.png", folder / "sizes.png"]
+
+
+def _changes(options: MeasureOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return replaced fields; those of objects go into their own section."""
+    inner = {k: v for k, v in given.items() if hasattr(options.objects, k)}
+    outer = {k: v for k, v in given.items() if k not in inner}
+    return {**outer, "objects": replace(options.objects, **inner)} if inner else outer
+
+
+def _see(source: MaskSource, mask: Mask, request: MeasureRequest, choices: Choices) -> _Seen:
+    values = mask.values
+    plane = values if request.threshold is None else values >= request.threshold
+    label = None
+    if source.against is not None:
+        beside = MaskSource(source.name, source.against, source.row)
+        truth = read_mask(beside, replace(request, threshold=None), choices.defect.shape)
+        label = _observe(truth.values, mask, choices)
+    others = variants(values, plane, request)
+    return _Seen(
+        source.name,
+        _observe(plane, mask, choices),
+        tuple((component, said, _observe(p, mask, choices)) for component, said, p in others),
+        label,
+    )
+
+
+def _observe(plane: Array, scale: Mask, choices: Choices) -> Measurement:
+    observe = observe_lines if choices.defect.shape == "line" else observe_particles
+    return observe(plane, scale.calibration, choices.options, scale.ignore)
+
+
+def _report(
+    image: str,
+    seen: Sequence[_Seen],
+    request: MeasureRequest,
+    choices: Choices,
+    into: tuple[list[dict[str, object]], list[dict[str, object]]],
+) -> list[Quantity]:
+    """Add the rows of one image or of all together; return the quantities."""
+    rows, items = into
+    source = _source(request)
+    found = itemised([s.field for s in seen], _known(seen, request, choices), _strength(choices))
+    labels = [s.label for s in seen if s.label is not None]
+    if labels:
+        exact = itemised(
+            labels, replace(_known(seen, request, choices), alternatives=()), _strength(choices)
+        )
+        rows += table_rows(exact.quantities, image=image, region=REGION, source="label")
+    rows += table_rows(found.quantities, image=image, region=REGION, source=source)
+    items += budgets.budget_rows(found.components, image=image, region=REGION, source=source)
+    if labels:
+        model = model_quantities(labels, [s.field for s in seen])
+        rows += table_rows(model, image=image, region=REGION, source=source)
+    return found.quantities
+
+
+def _source(request: MeasureRequest) -> str:
+    return "prediction" if request.against or request.threshold is not None else "label"
+
+
+def _strength(choices: Choices) -> budgets.Derive:
+    return lambda found: hardening(found, choices.defect.key, choices.material)
+
+
+def _known(seen: Sequence[_Seen], request: MeasureRequest, choices: Choices) -> Known:
+    sizes = [s.field.calibration.pixel_size_nm for s in seen]
+    known = [p for p in sizes if p is not None]
+    relative = (request.pixel_size_sd_nm or 0.0) / float(np.mean(known)) if known else 0.0
+    alternatives = [
+        Alternative(component, said, [s.others[i][2] for s in seen])
+        for i, (component, said, _) in enumerate(seen[0].others)
+    ]
+    constants = constants_sd(choices.defect.key, choices.material)
+    return Known(relative, constants, alternatives)
+
+
+def _plausible(one: _Seen, quantities: Sequence[Quantity]) -> list[str]:
+    """Refuse what cannot be true of a field; return sentences on what is odd."""
+    calibration = one.field.calibration
+    if calibration.pixel_size_nm is None:
+        return []
+    value = {q.quantity: q.value for q in quantities if q.value > 0}
+    more: dict[str, Any] = {
+        "dislocation_density_m2": value.get("dislocation_density_skeleton")
+    }
+    if isinstance(one.field, ParticleMeasurement):
+        diameters = one.field.objects["equivalent_diameter_nm"]
+        more = {
+            "diameter_nm": value.get("mean_diameter"),
+            "diameter_sd_nm": value.get("sd_diameter"),
+            "largest_diameter_nm": float(diameters.max()) if len(diameters) else None,
+            "number_density_m3": value.get("number_density"),
+            "area_fraction": value.get("area_fraction"),
+        }
+    claims = Claims(calibration.pixel_size_nm, thickness_nm=calibration.thickness_nm, **more)
+    return [f"{one.name}: {said}" for said in refuse_impossible(claims, one.name)]
+
+
+def _objects(seen: Sequence[_Seen], request: MeasureRequest) -> pd.DataFrame:
+    tables = []
+    for s in seen:
+        for source, field in (("label", s.label), (_source(request), s.field)):
+            if field is not None:
+                tables.append(field.objects.assign(image=s.name, source=source))
+    found = pd.concat(tables, ignore_index=True)
+    first = ["image", "source"]
+    return found[first + [c for c in found.columns if c not in first]]
+
+
+def _histogram(seen: Sequence[_Seen], choices: Choices) -> pd.DataFrame:
+    """Count sizes over equal bins, with the exact interval of each count."""
+    unit = seen[0].field.calibration.length_unit
+    name = "length" if choices.defect.shape == "line" else "equivalent_diameter"
+    own = [s.field.objects for s in seen if s.field.calibration.length_unit == unit]
+    sizes = np.concatenate([table[f"{name}_{unit}"].to_numpy() for table in own])
+    columns = [f"bin_low_{unit}", f"bin_high_{unit}", "count", "low", "high"]
+    if not sizes.size:
+        return pd.DataFrame(columns=columns)
+    # Rice's rule: as many bins as the counts can bear.
+    bins = math.ceil(2 * sizes.size ** (1 / 3))
+    counts, edges = np.histogram(sizes, np.linspace(0, float(sizes.max()), bins + 1))
+    ends = [count_interval(int(c), choices.options.level) for c in counts]
+    rows = zip(
+        edges[:-1].round(4),
+        edges[1:].round(4),
+        counts.tolist(),
+        (e.low for e in ends),
+        (e.high for e in ends),
+        strict=True,
+    )
+    return pd.DataFrame(list(rows), columns=columns)
