@@ -24,16 +24,6 @@ PAPER = [
     "--diameter-nm",
     "10.2",
 ]
-    "plausible",
-    "--field-px",
-    "1024x1024",
-    "--count",
-    "125",
-    "--number-density-m3",
-    "6.56e21",
-    "--diameter-nm",
-    "10.2",
-]
 
 
 @pytest.fixture(autouse=True)
