@@ -12,6 +12,7 @@ from defectops.dataset.splits import SplitOptions
 from defectops.experiments.promotion import PromotionOptions
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.measurement.quantities import MeasureOptions
+from defectops.measurement.strength import Material
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.train_settings import read_train_settings
 
@@ -117,13 +118,14 @@ def test_each_section_has_a_default_and_every_defect(stage, section):
 
 
 def test_params_has_no_section_that_nobody_reads():
-    assert set(PARAMS) == {"defects", *SECTIONS.values()}
+    assert set(PARAMS) == {"defects", "material", *SECTIONS.values()}
 
 
 @pytest.mark.parametrize("defect", list(PARAMS["defects"]))
 def test_the_parameters_as_shipped_are_accepted(defect):
     parameters = load_parameters(ROOT)
     owners = {
+        "material": Material,
         "prepare": ConditioningOptions,
         "split": SplitOptions,
         "promotion": PromotionOptions,
