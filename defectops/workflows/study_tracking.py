@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from defectops.errors import DefectopsError, InputRefused
+from defectops.experiments.registry import digest
 from defectops.experiments.studies import Choice, Ending, Listener, Outcome, Parent, Step, Trial
 from defectops.experiments.tracking import Ending as Status
 from defectops.experiments.tracking import close_stale_runs, knows, owner_is
@@ -150,7 +151,8 @@ class StudyRuns(Listener):
         for trial in state.trials:
             if not (trial.finished and trial.run_id and knows(self.tracker, trial.run_id)):
                 continue
-            if self.tracker.run(trial.run_id).tags.get(STATE) != trial.state:
+            run = self.tracker.run(trial.run_id)
+            if run.status == "RUNNING" or run.tags.get(STATE) != trial.state:
                 if trial.state == "complete":
                     self._keep(trial.run_id, _outcome_of(trial), None)
                 self._end(trial.run_id, trial.state, trial.reason)
@@ -158,10 +160,11 @@ class StudyRuns(Listener):
     def weights_of(self, trial: Trial) -> Path | None:
         """Return where a trial's best weights are here; None if they are nowhere to be had."""
         path = self.told.weights / f"{trial.checkpoint_sha256}.safetensors"
-        if not path.is_file():
-            with contextlib.suppress(InputRefused):
-                self.tracker.fetch(trial.run_id, f"{_WEIGHTS}/{path.name}", path.parent)
-        return path if path.is_file() else None
+        if _is_right(path):
+            return path
+        with contextlib.suppress(InputRefused):
+            self.tracker.fetch(trial.run_id, f"{_WEIGHTS}/{path.name}", path.parent)
+        return path if _is_right(path) else None
 
     def _keep(self, run_id: str, outcome: Outcome, picture: Array | None) -> None:
         sha256 = outcome.checkpoint_sha256
@@ -212,6 +215,11 @@ def fetcher(
             sleep(_FETCH_PAUSE_SECONDS)
 
     return fetch
+
+
+def _is_right(weights: Path) -> bool:
+    """Whether a file holds what its name, a digest, says."""
+    return weights.is_file() and digest(weights) == weights.stem
 
 
 def _choice_tags(choice: Choice) -> dict[str, str]:

@@ -16,8 +16,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from defectops import settings
 from defectops.errors import DefectopsError, InputRefused
@@ -52,6 +53,10 @@ from defectops.workflows.trial_pictures import dev_picture
 from defectops.workflows.trials import Evaluator, Ground, load_ground, sides_of, trial_settings
 from defectops.workflows.tune_settings import TuneOptions
 from defectops.workflows.tuning import BUG, INTERRUPTED, TERMINATED, Order
+
+if TYPE_CHECKING:
+    from defectops.experiments.registry import Registry
+    from defectops.experiments.tracking import Tracker
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -116,22 +121,33 @@ def run(order: Order, tell: Tell) -> None:
             machine.settle(study.plan.threads)
             tell({"event": "ready", "study": study.name, "threads": study.plan.threads})
             deadline = None if order.seconds is None else started + order.seconds
-            _work(root, study, ground, deadline, tell)
+            tracker = MlflowTracker(settings.tracking_uri(root), root)
+            registry = None if settings.inside_experiment() else MlflowRegistry(tracker)
+            carry_out(root, study, ground, Shells(tracker, registry, tell), deadline)
 
 
-def _work(
-    root: Path, study: StudyHandle, ground: Ground, deadline: float | None, tell: Tell
+@dataclass(frozen=True)
+class Shells:
+    """Who is told of a study: tracker, registry (None: nothing in it moves), and a listener."""
+
+    tracker: Tracker
+    registry: Registry | None
+    tell: Tell = lambda event: None
+
+
+def carry_out(
+    root: Path, study: StudyHandle, ground: Ground, shells: Shells, deadline: float | None = None
 ) -> None:
-    tracker = MlflowTracker(settings.tracking_uri(root), root)
+    """Work on an open study and, where nothing is left or the time is up, keep what it came to."""
+    tracker = shells.tracker
     close_stale_runs(tracker)
     weights = study.folder / "weights"
     evaluator = Evaluator(ground, study.plan, weights, fetcher(tracker))
     runs = StudyRuns(tracker, study, _told(root, ground, evaluator, weights))
     try:
-        work(study, evaluator, _Both(runs, _Teller(tell)), deadline=deadline)
+        work(study, evaluator, _Both(runs, _Teller(shells.tell)), deadline=deadline)
         with study.store.lock(f"{study.name}-end"):
-            registry = None if settings.inside_experiment() else MlflowRegistry(tracker)
-            finish(runs, state_of(study), registry)
+            finish(runs, state_of(study), shells.registry)
     except BaseException:
         # What stopped us matters more than a store that is away; another worker opens it again.
         with contextlib.suppress(DefectopsError):
