@@ -144,8 +144,8 @@ _BARS = {"median": _median, "hyperband": _rung, "patient": _standstill}
 
 
 def _pace(best: Sequence[float]) -> float:
-    """Return the gain an epoch over the last third: curves flatten, so this is generous."""
-    span = min(len(best) - 1, max(1, math.ceil(len(best) / 3)))
+    """Return the gain an epoch over the last half: curves flatten, so this is generous."""
+    span = min(len(best) - 1, max(1, math.ceil(len(best) / 2)))
     return (best[-1] - best[-1 - span]) / span if span else 0.0
 
 

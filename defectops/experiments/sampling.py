@@ -154,7 +154,8 @@ def propose(
     ----------
     space : Space
     sampler : {"random", "tpe", "gp", "cmaes"}
-        TPE and GP draw at random until there are `STARTUP_TRIALS` complete ones.
+        TPE and GP draw at random until there are `STARTUP_TRIALS` trials that they learn from: TPE
+        from pruned ones too, GP and CMA-ES from complete ones alone.
     seed : int
         Of this trial, see `trial_seed`. The same seed and history give the same parameters.
     history : sequence of Past
@@ -306,8 +307,8 @@ def _solitude(front: Points) -> Points:
 
 def _sampler(name: str, seed: int, known: Sequence[FrozenTrial]) -> BaseSampler:
     """Return a sampler with every argument that Optuna 4 and 5 set differently."""
-    complete = sum(t.state == TrialState.COMPLETE for t in known)
-    if name in {"random", "cmaes"} or complete < STARTUP_TRIALS:
+    usable = {TrialState.COMPLETE} if name == "gp" else {TrialState.COMPLETE, TrialState.PRUNED}
+    if name in {"random", "cmaes"} or sum(t.state in usable for t in known) < STARTUP_TRIALS:
         return RandomSampler(seed=seed)
     if name == "gp":
         return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, deterministic_objective=False)
