@@ -230,9 +230,14 @@ def as_instances(mask_or_instances: Array, options: ObjectOptions | None = None)
             f"a mask is a plane of bool, instance labels a plane of integers; got shape "
             f"{plane.shape} of {plane.dtype}",
         )
-    if plane.dtype == bool or (plane.dtype == np.uint8 and not ((plane > 0) & (plane < 255)).any()):
-        return label_particles(plane > 0, options)
-    return plane
+    return label_particles(plane > 0, options) if is_mask(plane) else plane
+
+
+def is_mask(plane: Array) -> bool:
+    """Whether a plane is a mask: bool, or unsigned 8-bit with 0 and 255 only."""
+    if plane.dtype == bool:
+        return True
+    return plane.dtype == np.uint8 and not bool(((plane > 0) & (plane < 255)).any())
 
 
 def _plane(mask: Array) -> Array:

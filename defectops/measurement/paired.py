@@ -160,7 +160,8 @@ def tile_statistics(fields: Sequence[Measurement]) -> dict[str, Statistic]:
     -------
     dict of str to callable
         ``(draws, tiles)`` to one value a draw: `draws` of shape (B, T) says how often each of the
-        T rows of `tiles` is taken. Quantities that are no sums over tiles are absent.
+        T rows of `tiles` is taken. Quantities that are no sums over tiles are absent (percentiles,
+        lognormal fit, shapes, neighbours): they have no interval ``model``.
     """
     lines = [f for f in fields if isinstance(f, LineMeasurement)]
     if not lines:
@@ -171,6 +172,9 @@ def tile_statistics(fields: Sequence[Measurement]) -> dict[str, Statistic]:
             "mean_diameter": _mean_diameter,
             "sd_diameter": _sd_diameter,
             "area_fraction": covered,
+            "volume_fraction": _volume_fraction,
+            "obstacle_spacing": _obstacle_spacing,
+            "neighbour_spacing": lambda draws, tiles: number(draws, tiles) ** (-1 / 3),
         }
     length = _sum("length")
     rows, columns = sum(f.grid_rows for f in lines), sum(f.grid_columns for f in lines)
@@ -193,6 +197,15 @@ def _sum(column: str) -> Statistic:
 
 def _mean_diameter(draws: Array, tiles: pd.DataFrame) -> Array:
     return np.asarray(draws @ tiles["size_d"].to_numpy() / (draws @ tiles["size"].to_numpy()))
+
+
+def _volume_fraction(draws: Array, tiles: pd.DataFrame) -> Array:
+    number, size, cube = (draws @ tiles[c].to_numpy() for c in ("number", "size", "size_d3"))
+    return np.asarray(number * cube / size)
+
+
+def _obstacle_spacing(draws: Array, tiles: pd.DataFrame) -> Array:
+    return np.asarray((draws @ tiles["number"].to_numpy() * _mean_diameter(draws, tiles)) ** -0.5)
 
 
 def _sd_diameter(draws: Array, tiles: pd.DataFrame) -> Array:

@@ -1,24 +1,26 @@
-"""Particles of one field or several as densities, diameters and an area fraction."""
+"""Particles of one field or several as densities, sizes, shapes and spacings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from defectops.errors import LabelRefused
-from defectops.measurement.objects import as_instances
-from defectops.measurement.particles import (
-    border_weights,
-    frame_mask,
-    particle_table,
-    seen_moments,
-    true_moments,
+from defectops.measurement.neighbours import nearest_distances
+from defectops.measurement.objects import as_instances, is_mask
+from defectops.measurement.overlap import union_density
+from defectops.measurement.particle_statistics import (
+    neighbour_quantities,
+    shape_quantities,
+    size_quantities,
+    volume_quantities,
 )
+from defectops.measurement.particles import Foil, border_weights, frame_mask, particle_table
 from defectops.measurement.quantities import (
     PER_M,
     TILES,
@@ -32,14 +34,8 @@ from defectops.measurement.quantities import (
     pooled_thickness,
     tile_numbers,
 )
-from defectops.measurement.uncertainty import (
-    UNDEFINED,
-    Interval,
-    mean_interval,
-    spread_interval,
-    sum_interval,
-    widened,
-)
+from defectops.measurement.sizes import Sizes
+from defectops.measurement.uncertainty import Interval, sum_interval, widened
 
 if TYPE_CHECKING:
     from defectops.micrograph import Calibration
@@ -52,7 +48,8 @@ class ParticleMeasurement:
     Parameters
     ----------
     objects : DataFrame
-        `particles.particle_table` with ``counts_in_number`` and ``counts_in_size``.
+        `particles.particle_table` with ``counts_in_number``, ``counts_in_size``,
+        ``nearest_neighbour_<unit>`` and ``counts_in_neighbours``.
     calibration : Calibration
     options : MeasureOptions
     frame_area : float
@@ -60,8 +57,11 @@ class ParticleMeasurement:
     field_area, covered_area : float
         All pixels that count, and those of them on a particle, in the same unit.
     tiles : DataFrame
-        Sums over 4 x 4 tiles, one row a tile: ``number, size, size_d, size_d2, covered``; in the
-        same unit, so that fields of different pixel size can be drawn together.
+        Sums over 4 x 4 tiles, one row a tile: ``number, size, size_d, size_d2, size_d3, covered``;
+        in the same unit, so that fields of different pixel size can be drawn together.
+    union_count : float or None
+        Particles in the frame's area by `overlap.union_density`; None where not asked for, or for
+        instance labels.
     """
 
     objects: pd.DataFrame
@@ -71,6 +71,7 @@ class ParticleMeasurement:
     field_area: float
     covered_area: float
     tiles: pd.DataFrame
+    union_count: float | None = None
 
 
 def observe_particles(
@@ -106,11 +107,11 @@ def observe_particles(
     valid = counted_pixels(instances.shape, ignore)
     spacing, unit = calibration.spacing, calibration.length_unit
     table = particle_table(instances, spacing, unit)
-    number, size = border_weights(table, instances.shape, chosen.border)
     seen = _mostly(instances, table["label"].to_numpy(), valid)
-    table = table.assign(counts_in_number=number * seen, counts_in_size=size * seen)
+    table = counted(table, instances.shape, calibration, chosen)
+    table[["counts_in_number", "counts_in_size"]] *= seen[:, None]
     table = table[seen].reset_index(drop=True)
-    framed = valid & frame_mask(instances.shape, chosen.border)
+    framed = valid & frame_mask(instances.shape, chosen.border, chosen.guard_px)
     if not framed.any():
         raise LabelRefused(
             "label",
@@ -118,14 +119,54 @@ def observe_particles(
             f"a field of {instances.shape} pixels leaves nothing inside the border rule "
             f"{chosen.border!r}; give a larger field or the rule 'all'",
         )
+    frame_px = float(framed.sum())
+    covered = valid & (instances > 0)
+    union = None
+    if chosen.overlap == "union" and is_mask(np.asarray(mask_or_instances)):
+        union = union_density(instances > 0, valid) * frame_px
     return ParticleMeasurement(
         objects=table,
         calibration=calibration,
         options=chosen,
-        frame_area=float(framed.sum()) * spacing**2,
+        frame_area=frame_px * spacing**2,
         field_area=float(valid.sum()) * spacing**2,
-        covered_area=float((valid & (instances > 0)).sum()) * spacing**2,
-        tiles=_particle_tiles(table, valid & (instances > 0), calibration),
+        covered_area=float(covered.sum()) * spacing**2,
+        tiles=_particle_tiles(table, covered, calibration),
+        union_count=union,
+    )
+
+
+def counted(
+    table: pd.DataFrame, shape: tuple[int, ...], calibration: Calibration, options: MeasureOptions
+) -> pd.DataFrame:
+    """Say what each particle of one field counts.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `particles.particle_table`.
+    shape : (int, int)
+        Of the field in pixels.
+    calibration : Calibration
+    options : MeasureOptions
+
+    Returns
+    -------
+    DataFrame
+        The table with ``counts_in_number, counts_in_size`` (see `particles.border_weights`),
+        ``nearest_neighbour_<unit>, counts_in_neighbours`` (see `neighbours.nearest_distances`).
+    """
+    field = (shape[0], shape[1])
+    number, size = border_weights(table, field, options.border, options.guard_px)
+    centres = table[["centroid_row_px", "centroid_column_px"]].to_numpy(dtype=np.float64)
+    distance, weight = nearest_distances(centres, field)
+    return table.assign(
+        **{
+            "counts_in_number": number,
+            "counts_in_size": size,
+            f"nearest_neighbour_{calibration.length_unit}": distance * calibration.spacing,
+            "counts_in_neighbours": weight,
+        }
     )
 
 
@@ -142,78 +183,119 @@ def measure_particles(
 def particle_quantities(fields: Sequence[ParticleMeasurement]) -> list[Quantity]:
     """Draw the quantities of particles from fields of the same options; see `pooling.pool`."""
     options, unit = fields[0].options, fields[0].calibration.length_unit
-    number = np.concatenate([f.objects["counts_in_number"].to_numpy() for f in fields])
-    area = sum(f.frame_area for f in fields)
-    count = sum_interval(number, options.level, weight_if_empty=1.0)
-    border = f"border {options.border}"
-    density = material_quantity(
-        "areal_density",
-        float(number.sum()) / area,
-        count.scaled(1 / area),
-        f"{unit}^-2",
-        int((number > 0).sum()),
-        f"counted objects over area; {border}; Garwood or Fay-Feuer interval",
-        level=options.level,
-    )
+    objects = pd.concat([f.objects for f in fields], ignore_index=True)
+    areal = _areal_density(fields, objects)
     foil = pooled_thickness([(f.frame_area, f.calibration) for f in fields])
-    mean, spread = _diameters(fields, foil)
-    found = [in_si(density), mean, spread, _area_fraction(fields)]
+    sizes = _sizes(fields, objects, foil)
+    remark = _size_remark(sizes, foil, options)
+    mean, spread = _diameters(sizes, unit, remark)
+    found = [in_si(areal), mean, spread, _area_fraction(fields)]
+    number = None
     if foil is not None:
-        found.insert(1, _number_density(density, foil, mean.value, options))
+        number = _number_density(areal, foil, sizes, options.foil)
+        found.insert(1, number)
+    if options.detail == "main":
+        return found
+    found += size_quantities(sizes, unit, remark)
+    found += shape_quantities(objects, unit, options.border, options.level)
+    found += neighbour_quantities(objects, areal, unit, options.level)
+    if number is not None and foil is not None:
+        found += volume_quantities(number, mean, sizes, foil)
     return found
 
 
-def _number_density(
-    areal: Quantity, foil: PooledThickness, mean_nm: float, options: MeasureOptions
-) -> Quantity:
-    if options.foil == "t":
-        return _per_depth(areal, foil.nm, foil, options.level, "N/(A t)")
-    layer = foil.nm + (mean_nm if math.isfinite(mean_nm) else 0.0)
-    return _per_depth(areal, layer, foil, options.level, "N/(A (t + d))")
+def _areal_density(fields: Sequence[ParticleMeasurement], objects: pd.DataFrame) -> Quantity:
+    options, unit = fields[0].options, fields[0].calibration.length_unit
+    weights = objects["counts_in_number"].to_numpy()
+    area = sum(f.frame_area for f in fields)
+    count = float(weights.sum())
+    interval = sum_interval(weights, options.level, weight_if_empty=1.0)
+    method = f"counted objects over area; border {options.border}; Garwood or Fay-Feuer interval"
+    unions = [f.union_count for f in fields if f.union_count is not None]
+    if len(unions) == len(fields) and count > 0 and sum(unions) > 0:
+        factor = sum(unions) / count
+        count, interval = sum(unions), interval.scaled(factor)
+        method += f"; overlap corrected as a union of discs at random, factor {factor:.4g}"
+    return material_quantity(
+        "areal_density",
+        count / area,
+        interval.scaled(1 / area),
+        f"{unit}^-2",
+        int((weights > 0).sum()),
+        method,
+        level=options.level,
+    )
 
 
-def _per_depth(
-    areal: Quantity, depth_nm: float, foil: PooledThickness, level: float, formula: str
-) -> Quantity:
+def _sizes(
+    fields: Sequence[ParticleMeasurement], objects: pd.DataFrame, foil: PooledThickness | None
+) -> Sizes:
+    """Diameters of the particles that may be sized, and whether caps are corrected."""
+    options, unit = fields[0].options, fields[0].calibration.length_unit
+    weights = objects["counts_in_size"].to_numpy()
+    used = weights > 0
+    diameters = objects[f"equivalent_diameter_{unit}"].to_numpy()[used]
+    thickness = None
+    if foil is not None and options.foil == "t+d" and diameters.size:
+        wide = float(np.average(diameters, weights=weights[used])) >= foil.nm
+        thickness = None if wide else foil.nm
+    smallest_px = math.sqrt(4 * options.objects.min_area_px / math.pi)
+    smallest = smallest_px * max(f.calibration.spacing for f in fields)
+    return Sizes(diameters, weights[used], thickness, smallest, options.level)
+
+
+def _size_remark(sizes: Sizes, foil: PooledThickness | None, options: MeasureOptions) -> str:
+    remark = "as seen, caps not corrected"
+    if sizes.thickness is not None and foil is not None:
+        remark = f"corrected for caps; {foil.remark}"
+    return f"equivalent circles; border {options.border}; {remark}"
+
+
+def _number_density(areal: Quantity, foil: PooledThickness, sizes: Sizes, rule: Foil) -> Quantity:
+    """Density per volume: over t, or over the layer t + d in which centres are seen."""
+    depth, unknown, formula = foil.nm, 0.0, "N/(A t)"
+    if rule == "t+d":
+        formula = "N/(A (t + d))"
+        if sizes.n:
+            depth = sizes.layer if sizes.thickness is not None else foil.nm + sizes.mean
+            unknown = sizes.mean * sizes.mean_relative_sd if sizes.n > 1 else 0.0
     interval = widened(
-        areal.value, Interval(areal.low, areal.high), foil.sd_nm / depth_nm, level
-    ).scaled(PER_M**3 / depth_nm)
+        areal.value,
+        Interval(areal.low, areal.high),
+        math.hypot(foil.sd_nm, unknown) / depth,
+        areal.level,
+    ).scaled(PER_M**3 / depth)
     return material_quantity(
         "number_density",
-        areal.value * PER_M**3 / depth_nm,
+        areal.value * PER_M**3 / depth,
         interval,
         "m^-3",
         areal.n,
         f"{formula}; {foil.remark}; {areal.method}",
-        level=level,
+        level=areal.level,
     )
 
 
-def _diameters(
-    fields: Sequence[ParticleMeasurement], foil: PooledThickness | None
-) -> tuple[Quantity, Quantity]:
-    options, unit = fields[0].options, fields[0].calibration.length_unit
-    d = np.concatenate([f.objects[f"equivalent_diameter_{unit}"].to_numpy() for f in fields])
-    w = np.concatenate([f.objects["counts_in_size"].to_numpy() for f in fields])
-    d, w = d[w > 0], w[w > 0]
-    seen_mean, seen_sd, _ = seen_moments(d, w)
-    mean, sd, remark = seen_mean, seen_sd, "as seen, caps not corrected"
-    if foil is not None and options.foil == "t+d" and d.size and foil.nm > seen_mean:
-        mean, sd = true_moments(d, w, foil.nm)
-        remark = f"corrected for caps; {foil.remark}"
-    method = f"equivalent circles; border {options.border}; {remark}"
-    of_mean = mean_interval(d, w, options.level).scaled(mean / seen_mean)
-    if of_mean.low < 0:  # Student knows nothing of what a diameter can be
-        of_mean = replace(of_mean, low=0.0)
-    of_sd = spread_interval(d, options.level)
-    if of_sd is not UNDEFINED:
-        of_sd = of_sd.scaled(sd / float(np.std(d, ddof=1)))
+def _diameters(sizes: Sizes, unit: str, remark: str) -> tuple[Quantity, Quantity]:
+    method = f"{remark}; Student, logarithmic"
     return (
         material_quantity(
-            "mean_diameter", mean, of_mean, unit, d.size, f"{method}; Student", level=options.level
+            "mean_diameter",
+            sizes.mean,
+            sizes.mean_interval(),
+            unit,
+            sizes.n,
+            method,
+            level=sizes.level,
         ),
         material_quantity(
-            "sd_diameter", sd, of_sd, unit, d.size, f"{method}; Bonett", level=options.level
+            "sd_diameter",
+            sizes.sd,
+            sizes.sd_interval(),
+            unit,
+            sizes.n,
+            f"{method}, kurtosis at least lognormal",
+            level=sizes.level,
         ),
     )
 
@@ -255,6 +337,7 @@ def _particle_tiles(table: pd.DataFrame, covered: Array, calibration: Calibratio
         "size": size,
         "size_d": size * d,
         "size_d2": size * d**2,
+        "size_d3": size * d**3,
     }
     columns: dict[str, Array] = {
         k: np.bincount(tile, weights=v, minlength=TILES**2) for k, v in sums.items()

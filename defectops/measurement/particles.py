@@ -12,7 +12,7 @@ from scipy import ndimage
 from defectops.errors import SettingsRefused
 
 Array = npt.NDArray[Any]
-Border = Literal["gundersen", "weighted", "exclude", "all"]
+Border = Literal["gundersen", "weighted", "guard", "exclude", "all"]
 Foil = Literal["t+d", "t"]
 
 _FERET_ANGLES = 36
@@ -95,7 +95,7 @@ def particle_table(instances: Array, spacing: float, length_unit: str) -> pd.Dat
 
 
 def border_weights(
-    table: pd.DataFrame, shape: tuple[int, int], border: Border
+    table: pd.DataFrame, shape: tuple[int, int], border: Border, guard_px: int = 0
 ) -> tuple[Array, Array]:
     """Return what each particle counts, in number and in size.
 
@@ -105,7 +105,7 @@ def border_weights(
         From `particle_table`.
     shape : (int, int)
         Rows and columns of the picture.
-    border : {"gundersen", "weighted", "exclude", "all"}
+    border : {"gundersen", "weighted", "guard", "exclude", "all"}
         ``gundersen``
             Two-edge frame: particles on the top or left edge are not counted, those on the bottom
             or right edge are; the frame begins with the second row and column. Unbiased in number.
@@ -113,11 +113,17 @@ def border_weights(
         ``weighted``
             Only whole particles, each weighted by the frame area over the area in which its
             bounding box fits (Miles and Lantuéjoul). Unbiased in number and size; noisier.
+        ``guard``
+            Particles whose bounding box has its middle in an inner frame, `guard_px` from the
+            edges. Unbiased in number and size if no particle is longer than twice that; what lies
+            in the margin is not used.
         ``exclude``
             Only whole particles, each counts 1: reads low, and large particles are missing.
         ``all``
             Everything counts 1, cut or not (the paper's way): reads high by
             ``2 d/L + (pi/4) d**2/L**2`` on a square field of side L.
+    guard_px : int
+        Width of the margin of the rule ``guard``.
 
     Returns
     -------
@@ -143,99 +149,38 @@ def border_weights(
         return np.ones(len(table)), np.ones(len(table))
     if border == "exclude":
         return whole.astype(np.float64), whole.astype(np.float64)
+    if border == "guard":
+        inner = _middle_inside(table, shape, guard_px)
+        return inner.astype(np.float64), (inner & whole).astype(np.float64)
     size = _fitting_weights(table, shape) * whole
     if border == "weighted":
         return size, size
     return ((table["top_px"] > 0) & (table["left_px"] > 0)).to_numpy(dtype=np.float64), size
 
 
-def frame_mask(shape: tuple[int, int], border: Border) -> Array:
+def frame_mask(shape: tuple[int, int], border: Border, guard_px: int = 0) -> Array:
     """Return where a border rule counts: bool, shape (H, W).
 
-    The two unbiased rules cannot tell a particle cut by the first row or column from one that just
-    reaches it, so their frame begins one pixel further in.
+    ``gundersen`` and ``weighted`` cannot tell a particle cut by the first row or column from one
+    that just reaches it, so their frame begins one pixel further in; that of ``guard`` begins and
+    ends `guard_px` further in.
     """
     frame = np.ones(shape, dtype=bool)
     if border in ("gundersen", "weighted"):
         frame[0, :] = frame[:, 0] = False
+    if border == "guard":
+        frame[:] = False
+        frame[guard_px : shape[0] - guard_px, guard_px : shape[1] - guard_px] = True
     return frame
 
 
-def true_moments(diameters: Array, weights: Array, thickness: float) -> tuple[float, float]:
-    """Mean and standard deviation of sphere diameters from what a foil shows of them.
-
-    A sphere whose centre lies in the foil shows its diameter, one whose centre lies outside only a
-    cap; and large spheres are cut, hence seen, more often. With moments ``m_k`` of the true
-    diameters and a foil of thickness t the shown ones have::
-
-        mean        (t m_1 + pi/4 m_2) / (t + m_1)
-        mean square (t m_2 +  2/3 m_3) / (t + m_1)
-
-    which is solved by fixed-point iteration, the third moment taken from the shown skewness. For
-    equal spheres the first line is ``d (t + pi d / 4) / (t + d)``.
-
-    Parameters
-    ----------
-    diameters : ndarray of float, shape (N,)
-        Equivalent circle diameters as seen.
-    weights : ndarray of float, shape (N,)
-        From `border_weights`.
-    thickness : float
-        Foil thickness in the unit of `diameters`.
-
-    Returns
-    -------
-    mean, standard deviation : float
-        NaN mean for nothing counted, NaN standard deviation for fewer than two.
-
-    Notes
-    -----
-    Not for particles wider than the foil, for foils whose surfaces are etched, or where caps are
-    too faint to be seen: then choose the foil rule ``t`` and no correction is made.
-    """
-    mean, sd, skewness = seen_moments(diameters, weights)
-    if not np.isfinite(sd):
-        return _equal_spheres(mean, thickness), sd
-    first, second = mean, sd**2 + mean**2
-    for _ in range(200):
-        spread = np.sqrt(max(second - first**2, 0.0))
-        third = first**3 + 3 * first * spread**2 + skewness * spread**3
-        shown = sd**2 + mean**2
-        # m_1 from the first line, m_2 from the second; both maps contract for d < t.
-        new_first = (mean * (thickness + first) - np.pi / 4 * second) / thickness
-        new_second = (shown * (thickness + first) - 2 / 3 * third) / thickness
-        moved = abs(new_first - first) / mean
-        first, second = (first + new_first) / 2, (second + new_second) / 2
-        if moved < 1e-12:
-            break
-    return float(first), float(np.sqrt(max(second - first**2, 0.0)))
-
-
-def seen_moments(diameters: Array, weights: Array) -> tuple[float, float, float]:
-    """Weighted mean, standard deviation (N - 1) and skewness.
-
-    Returns
-    -------
-    mean, standard deviation, skewness : float
-        The mean is NaN if no weight is positive, the standard deviation if fewer than two are.
-    """
-    used = weights > 0
-    d, w = diameters[used], weights[used]
-    if not d.size:
-        return float("nan"), float("nan"), 0.0
-    mean = float(np.average(d, weights=w))
-    if d.size < 2:
-        return mean, float("nan"), 0.0
-    variance = float(np.average((d - mean) ** 2, weights=w))
-    third = float(np.average((d - mean) ** 3, weights=w))
-    sd = np.sqrt(variance * d.size / (d.size - 1))
-    return mean, float(sd), third / variance**1.5 if variance > 0 else 0.0
-
-
-def _equal_spheres(seen: float, thickness: float) -> float:
-    """Solve ``seen = d (t + pi d / 4) / (t + d)`` for d."""
-    a, b, c = np.pi / 4, thickness - seen, -seen * thickness
-    return float((-b + np.sqrt(b * b - 4 * a * c)) / (2 * a))
+def _middle_inside(table: pd.DataFrame, shape: tuple[int, int], guard_px: int) -> Array:
+    """Whether the middle of each bounding box lies in the inner frame."""
+    inside = np.ones(len(table), dtype=bool)
+    for (first, last), length in zip((("top", "bottom"), ("left", "right")), shape, strict=True):
+        middle = (table[f"{first}_px"] + table[f"{last}_px"]).to_numpy() / 2
+        inside &= (middle >= guard_px) & (middle < length - guard_px)
+    return inside
 
 
 def _fitting_weights(table: pd.DataFrame, shape: tuple[int, int]) -> Array:

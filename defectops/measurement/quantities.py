@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+Overlap = Literal["none", "union"]
+Detail = Literal["full", "main"]
+
+_CHOICES = {
+    "border": get_args(Border),
+    "foil": get_args(Foil),
+    "overlap": get_args(Overlap),
+    "detail": get_args(Detail),
+}
+
 MATERIAL: Literal["material"] = "material"
 MODEL: Literal["model"] = "model"
 
@@ -88,11 +98,20 @@ class MeasureOptions:
     Parameters
     ----------
     objects : ObjectOptions
-    border : {"gundersen", "weighted", "exclude", "all"}
+    border : {"gundersen", "weighted", "guard", "exclude", "all"}
         See `particles.border_weights`.
+    guard_px : int
+        Margin of the border rule ``guard``; at least half the longest particle.
     foil : {"t+d", "t"}
         ``t+d``: particles cut by the foil's surfaces are seen too, so centres lie in a layer of
         thickness t + d, and diameters are corrected for the caps; ``t``: neither (the paper's way).
+    overlap : {"none", "union"}
+        ``union``: the number of particles in a mask is that of overlapping discs at random with
+        the same cover, outline and pieces, see `overlap.union_density`; instance labels need no
+        such correction and get none.
+    detail : {"full", "main"}
+        ``main``: densities, mean and standard deviation of the diameter, area fraction; ``full``:
+        also percentiles, shapes, volume fraction, spacings.
     grid_spacing_px : int
         Distance of the grid lines that count crossings.
     seed : int
@@ -103,18 +122,25 @@ class MeasureOptions:
 
     objects: ObjectOptions = field(default_factory=ObjectOptions)
     border: Border = "gundersen"
+    guard_px: int = 64
     foil: Foil = "t+d"
+    overlap: Overlap = "none"
+    detail: Detail = "full"
     grid_spacing_px: int = 32
     seed: int = 0
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        if self.border not in get_args(Border) or self.foil not in get_args(Foil):
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsRefused(
+                    "measure",
+                    "E_CONFIG",
+                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}",
+                )
+        if self.guard_px < 0:
             raise SettingsRefused(
-                "measure",
-                "E_CONFIG",
-                f"border must be one of {', '.join(get_args(Border))} and foil one of "
-                f"{', '.join(get_args(Foil))}; got {self.border!r} and {self.foil!r}",
+                "measure", "E_CONFIG", f"guard_px must not be negative, got {self.guard_px}"
             )
         if self.grid_spacing_px < 2 or not 0 < self.level < 1:
             raise SettingsRefused(

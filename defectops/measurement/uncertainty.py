@@ -117,37 +117,35 @@ def mean_interval(values: Array, weights: Array | None = None, level: float = LE
     return Interval(mean - half, mean + half)
 
 
-def spread_interval(values: Array, level: float = LEVEL) -> Interval:
-    """Interval of a standard deviation without assuming a normal distribution.
+def log_interval(
+    value: float, relative_sd: float, freedom: float, level: float = LEVEL
+) -> Interval:
+    """Student interval of a positive quantity on the logarithmic scale.
 
     Parameters
     ----------
-    values : ndarray of float, shape (N,)
+    value : float
+    relative_sd : float
+        Standard error over the value.
+    freedom : float
+        Degrees of freedom of the standard error.
     level : float
 
     Returns
     -------
     Interval
-        Bonett's interval from the kurtosis about the trimmed mean; undefined for fewer than five
-        values or if all are equal.
+        ``value exp(+-t relative_sd)``: never negative, and wider above than below, as estimates
+        from skewed sizes scatter. Undefined (NaN) where an argument is, or without freedom.
 
     References
     ----------
-    Bonett, D. G., Comput. Stat. Data Anal. 50, 775 (2006), doi:10.1016/j.csda.2004.10.003.
+    Zhou, X.-H. and Gao, S., Statist. Med. 16, 783 (1997),
+    doi:10.1002/(SICI)1097-0258(19970415)16:7<783::AID-SIM488>3.0.CO;2-2 (skewed means).
     """
-    n = len(values)
-    variance = float(np.var(values, ddof=1)) if n >= 5 else 0.0
-    if not variance > 0:
+    if not (np.isfinite(value) and np.isfinite(relative_sd) and freedom > 0):
         return UNDEFINED
-    z = float(stats.norm.ppf((1 + level) / 2))
-    centre = stats.trim_mean(values, 1 / (2 * np.sqrt(max(n - 4, 1))) if n > 5 else 0.0)
-    squares = float(np.sum((values - np.mean(values)) ** 2))
-    kurtosis = n * float(np.sum((values - centre) ** 4)) / squares**2
-    c = n / (n - z)
-    error = c * np.sqrt(max(kurtosis - (n - 3) / n, 0.0) / (n - 1))
-    middle = np.log(c * variance)
-    ends = np.sqrt(np.exp([middle - z * error, middle + z * error]))
-    return Interval(float(ends[0]), float(ends[1]))
+    half = min(float(stats.t.ppf((1 + level) / 2, freedom)) * relative_sd, 700.0)
+    return Interval(float(value * np.exp(-half)), float(value * np.exp(half)))
 
 
 def widened(value: float, interval: Interval, relative_sd: float, level: float = LEVEL) -> Interval:
