@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FAILED = "#d55e00"  # Okabe and Ito's vermilion: apart from every colour of viridis for all eyes
 _OBJECTIVES = {
     "iou": "Development IoU",
-    "density": "Error of the material quantity",
+    "density": "Relative error of the quantity",
     "pareto": "Development IoU",
 }
 _MARKERS = {"complete": "o", "running": "o", "pruned": "v", "failed": "x"}

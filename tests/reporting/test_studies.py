@@ -88,7 +88,7 @@ def test_best_so_far_of_errors_goes_down():
     errors = state(*(trial(i, values=(v,)) for i, v in enumerate((0.3, 0.1, 0.2))), best=1)
     data = study_history.history(errors, toy.plan(objective="density", first=()))
     assert [d.best for d in data.dots] == [0.3, 0.1, 0.1]
-    assert data.label == "Error of the material quantity"
+    assert data.label == "Relative error of the quantity"
     assert data.own is None
 
 
