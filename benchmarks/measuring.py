@@ -38,7 +38,7 @@ from skimage.measure import regionprops_table
 from skimage.morphology import skeletonize
 
 from defectops.measurement.budget import Known, itemised
-from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.particle_quantities import observe_particles
 from defectops.measurement.particles import particle_table
 from defectops.measurement.strength import Material, constants_sd, hardening

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from defectops.measurement.agreement import refuse_unlike_shapes
-from defectops.measurement.line_quantities import LineMeasurement, observe_lines
+from defectops.measurement.line_fields import LineMeasurement, observe_lines
 from defectops.measurement.lines import TracedLines, trace
 from defectops.measurement.objects import thin_lines
 

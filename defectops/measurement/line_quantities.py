@@ -4,126 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from defectops.measurement.lines import (
-    grid_crossings,
-    grid_positions,
-    join_paths,
-    line_table,
-    steps,
-    trace,
+from defectops.measurement.compound_poisson import (
+    gamma_interval,
+    mid_sum_interval,
+    ratio_interval,
+    resultant_interval,
 )
-from defectops.measurement.objects import thin_lines
+from defectops.measurement.line_fields import ROSE_BINS, LineMeasurement, observe_lines
+from defectops.measurement.line_merging import Hidden, expected_ratio, hidden_by_merging
 from defectops.measurement.quantities import (
     PER_M,
-    TILES,
     Array,
     MeasureOptions,
     PooledThickness,
     Quantity,
-    counted_pixels,
+    in_si,
     material_quantity,
     pooled_thickness,
-    tile_numbers,
 )
-from defectops.measurement.uncertainty import UNDEFINED, Interval, sum_interval, widened
+from defectops.measurement.uncertainty import UNDEFINED, Interval, widened
 
 if TYPE_CHECKING:
     from defectops.micrograph import Calibration
 
-
-@dataclass(frozen=True, eq=False)
-class LineMeasurement:
-    """What one field shows of lines; additive, so fields can be pooled.
-
-    Parameters
-    ----------
-    objects : DataFrame
-        `lines.line_table`, with the crossings of each line with the grid as ``crossings_rows``
-        and ``crossings_columns`` (lines of the grid along rows, along columns).
-    calibration : Calibration
-    options : MeasureOptions
-    field_area : float
-        Pixels that count, in nm^2 (px^2 if uncalibrated).
-    grid_rows, grid_columns : float
-        Length of the grid's lines along rows and along columns, in nm (px).
-    chord : float
-        Mean chord of the field, ``pi area / perimeter``: the line assumed for the upper bound of
-        an empty field.
-    tiles : DataFrame
-        Sums over 4 x 4 tiles, one row a tile: ``length, crossings_rows, crossings_columns``.
-    """
-
-    objects: pd.DataFrame
-    calibration: Calibration
-    options: MeasureOptions
-    field_area: float
-    grid_rows: float
-    grid_columns: float
-    chord: float
-    tiles: pd.DataFrame
-
-
-def observe_lines(
-    mask: Array,
-    calibration: Calibration,
-    options: MeasureOptions | None = None,
-    ignore: Array | None = None,
-) -> LineMeasurement:
-    """Measure the lines of one field.
-
-    Parameters
-    ----------
-    mask : ndarray, shape (H, W)
-        Non-zero on lines, of any width.
-    calibration : Calibration
-    options : MeasureOptions, optional
-    ignore : ndarray of bool, shape (H, W), optional
-        True where nothing counts: that area and those stretches of lines and grid are taken out.
-        Lines are thinned before, so that a line is not frayed where the ignored area begins.
-
-    Returns
-    -------
-    LineMeasurement
-
-    Raises
-    ------
-    LabelRefused
-        Shapes differ, or everything is ignored.
-    """
-    chosen = options or MeasureOptions()
-    centre = thin_lines(mask, chosen.objects)
-    valid = counted_pixels(centre.shape, ignore)
-    spacing, unit = calibration.spacing, calibration.length_unit
-    lines = trace(centre)
-    joined = join_paths(lines)
-    cut = steps(lines, joined, ~valid)
-    offset = _grid_offset(centre.shape, chosen)
-    crossings = grid_crossings(cut, centre.shape, chosen.grid_spacing_px, offset)
-    table = line_table(lines, joined, cut, spacing, unit)
-    line = joined.line[cut.path]
-    length = np.bincount(line, weights=cut.length_px)
-    for name, found in zip(("crossings_rows", "crossings_columns"), crossings, strict=True):
-        table[name] = np.bincount(line, weights=found)[length > 0].astype(np.int64)
-    at = [
-        grid_positions(n, chosen.grid_spacing_px, o)
-        for n, o in zip(centre.shape, offset, strict=True)
-    ]
-    return LineMeasurement(
-        objects=table,
-        calibration=calibration,
-        options=chosen,
-        field_area=float(valid.sum()) * spacing**2,
-        grid_rows=float(valid[at[0].astype(np.int64), :].sum()) * spacing,
-        grid_columns=float(valid[:, at[1].astype(np.int64)].sum()) * spacing,
-        chord=math.pi * centre.size / (2 * sum(centre.shape)) * spacing,
-        tiles=_line_tiles(cut.middle, centre.shape, cut.length_px * spacing, *crossings),
-    )
+_PROBES = {
+    "grid": "an orthogonal grid, lines",
+    "circles": "circles",
+    "random": "straight lines of eight directions, on the mean",
+}
+_INTERVAL = "mid-p gamma interval over lines"
+_ALARM = (
+    "crossings and length do not fit; lines may have a preferred direction (see anisotropy_index), "
+    "then use the probe circles, or test lines lie as regularly as the lines do"
+)
+_FEWEST = 3  # lines, for a mean direction with an error
 
 
 def measure_lines(
@@ -138,52 +58,208 @@ def measure_lines(
 
 def line_quantities(fields: Sequence[LineMeasurement]) -> list[Quantity]:
     """Draw the quantities of lines from fields of the same options; see `pooling.pool`."""
-    options, unit = fields[0].options, fields[0].calibration.length_unit
-    area = sum(f.field_area for f in fields)
-    chord = float(np.average([f.chord for f in fields], weights=[f.field_area for f in fields]))
-    length = np.concatenate([f.objects[f"length_{unit}"].to_numpy() for f in fields])
-    skeleton = material_quantity(
-        "projected_line_density",
-        float(length.sum()) / area,
-        sum_interval(length, options.level, chord).scaled(1 / area),
-        f"{unit}^-1",
-        length.size,
-        "smoothed length of the centre line over area; Fay-Feuer interval over lines",
-        level=options.level,
-    )
-    grid = _grid_density(fields, chord / area)
+    pooled = _Pooled(fields)
     foil = pooled_thickness([(f.field_area, f.calibration) for f in fields])
+    skeleton, grid = _skeleton(pooled), _grid(pooled)
     volume = []
     if foil is not None:
         volume = [
-            _per_foil(skeleton, "dislocation_density_skeleton", foil, options.level),
-            _per_foil(grid, "dislocation_density_grid", foil, options.level),
+            _per_foil(skeleton, "dislocation_density_skeleton", foil, pooled.options.level),
+            _per_foil(grid, "dislocation_density_grid", foil, pooled.options.level),
         ]
-    return [skeleton, grid, *volume]
+    more = [_ratio(pooled), _anisotropy(pooled), *_segments(pooled), _junctions(pooled)]
+    return [skeleton, grid, *volume, *(more if pooled.options.detail == "full" else [])]
 
 
-def _grid_density(fields: Sequence[LineMeasurement], chord_per_area: float) -> Quantity:
-    """Crossings with both families of grid lines, each over its own length."""
-    options, unit = fields[0].options, fields[0].calibration.length_unit
-    along_rows, along_columns = (
-        np.concatenate([f.objects[c].to_numpy() for f in fields])
-        for c in ("crossings_rows", "crossings_columns")
+class _Pooled:
+    """Sums and lines of all fields of a pool; lengths in nm (px)."""
+
+    def __init__(self, fields: Sequence[LineMeasurement]) -> None:
+        self.fields = fields
+        self.options: MeasureOptions = fields[0].options
+        self.unit = fields[0].calibration.length_unit
+        self.area = sum(f.field_area for f in fields)
+        self.length: Array = np.concatenate([f.lengths for f in fields])
+        self.chord = sum(f.chord * f.field_area for f in fields) / self.area
+
+    @cached_property
+    def merging(self) -> Hidden:
+        """What merging hides, or that it was not asked for."""
+        return hidden_by_merging(self.fields, self.options.merging)
+
+    @cached_property
+    def axis(self) -> Array:
+        """Length of each line times cosine and sine of twice its mean direction, shape (N, 2)."""
+        angle = np.radians(2 * self.of_lines("direction_deg"))
+        return np.asarray(self.length[:, None] * np.column_stack([np.cos(angle), np.sin(angle)]))
+
+    @property
+    def crossings(self) -> int:
+        """Crossings with all test lines."""
+        return int(sum(f.probes["crossings"].sum() for f in self.fields))
+
+    @property
+    def laid(self) -> bool:
+        """Whether each family of test lines has some length in the fields."""
+        return all(self._test_length(family) > 0 for family in self.fields[0].families)
+
+    def of_lines(self, column: str) -> Array:
+        """Return a column of the tables of objects, line by line."""
+        return np.concatenate([f.objects[column].to_numpy(np.float64) for f in self.fields])
+
+    def in_tiles(self, column: str) -> float:
+        """Return the sum of a column over all tiles."""
+        return float(sum(f.tiles[column].sum() for f in self.fields))
+
+    def per_test_length(self) -> Array:
+        """Projected length over area that each line stands for by its crossings.
+
+        A test line of length L crosses lines ``(2/pi) L`` times their length per area, on the mean
+        over directions; families of test lines in several directions count alike.
+        """
+        families = self.fields[0].families
+        found = np.zeros(self.length.size)
+        for family in families:
+            found += self.of_lines(f"crossings_{family}") / (self._test_length(family) or math.nan)
+        return np.asarray(found * math.pi / 2 / len(families))
+
+    def _test_length(self, family: str) -> float:
+        return sum(f.test_length(family) for f in self.fields)
+
+
+def _skeleton(pooled: _Pooled) -> Quantity:
+    """Length of all lines over area, made up for what merging hides."""
+    hidden = pooled.merging
+    value = float(pooled.length.sum()) / pooled.area
+    interval = mid_sum_interval(pooled.length, pooled.chord, pooled.options.level)
+    return material_quantity(
+        "projected_line_density",
+        value * hidden.factor,
+        interval.scaled(hidden.factor / pooled.area),
+        f"{pooled.unit}^-1",
+        pooled.length.size,
+        f"smoothed length of the centre line over area; {hidden.remark}; {_INTERVAL}",
+        level=pooled.options.level,
     )
-    rows, columns = sum(f.grid_rows for f in fields), sum(f.grid_columns for f in fields)
+
+
+def _grid(pooled: _Pooled) -> Quantity:
+    """Crossings with each family of test lines, each over its own length."""
+    hidden, options = pooled.merging, pooled.options
+    per_line = pooled.per_test_length()
     value, interval = float("nan"), UNDEFINED
-    if rows > 0 and columns > 0:
-        per_line = np.pi / 4 * (along_rows / rows + along_columns / columns)
-        value = float(per_line.sum())
-        interval = sum_interval(per_line, options.level, chord_per_area)
+    if pooled.laid:
+        value = float(per_line.sum()) * hidden.factor
+        interval = mid_sum_interval(per_line, pooled.chord / pooled.area, options.level)
     return material_quantity(
         "projected_line_density_grid",
         value,
-        interval,
-        f"{unit}^-1",
-        int(along_rows.sum() + along_columns.sum()),
-        f"crossings with an orthogonal grid of {options.grid_spacing_px} px, seed {options.seed}; "
-        "Fay-Feuer interval over lines",
+        interval.scaled(hidden.factor),
+        f"{pooled.unit}^-1",
+        pooled.crossings,
+        f"crossings with {_PROBES[options.probe]} {options.grid_spacing_px} px apart, seed "
+        f"{options.seed}; {hidden.remark}; {_INTERVAL}",
         level=options.level,
+    )
+
+
+def _ratio(pooled: _Pooled) -> Quantity:
+    """Density by crossings over density by length, with an alarm if it is not what it should be."""
+    per_line, level = pooled.per_test_length(), pooled.options.level
+    value, interval = float("nan"), UNDEFINED
+    if pooled.laid and pooled.length.sum() > 0:
+        value = float(per_line.sum()) / (float(pooled.length.sum()) / pooled.area)
+        interval = ratio_interval(per_line, pooled.length / pooled.area, level)
+    expected = expected_ratio(pooled.merging.line_share)
+    method = f"density by crossings over density by length; expected {expected:.3f} at "
+    method += f"{100 * pooled.merging.line_share:.3g} % line pixels"
+    if interval.low > expected or interval.high < expected:
+        method += f"; ALARM: {_ALARM}"
+    return material_quantity(
+        "grid_skeleton_ratio", value, interval, "1", pooled.crossings, method, level=level
+    )
+
+
+def _anisotropy(pooled: _Pooled) -> Quantity:
+    """Length of the mean axis of all directions, its square without bias."""
+    total, square = float(pooled.length.sum()), float((pooled.length**2).sum())
+    value, interval = float("nan"), UNDEFINED
+    if pooled.length.size >= _FEWEST:
+        found = float(np.hypot(*pooled.axis.sum(axis=0))) / total
+        share = square / total**2
+        # Each line is parallel to itself; what is left of the square are the pairs.
+        value = math.sqrt(min(max((found**2 - share) / (1 - share), 0.0), 1.0))
+        interval = resultant_interval(min(found, 1.0), share, pooled.options.level)
+    return material_quantity(
+        "anisotropy_index",
+        value,
+        interval,
+        "1",
+        pooled.length.size,
+        "length of the mean axis, weighted by length: 0 without a preferred direction, 1 if all "
+        "lines run the same way; interval from the non-central chi-square distribution",
+        level=pooled.options.level,
+    )
+
+
+def _segments(pooled: _Pooled) -> list[Quantity]:
+    """Lines per area by their ends, of which each has two, and their mean length."""
+    level, unit = pooled.options.level, pooled.unit
+    ends, hidden = pooled.of_lines("ends"), pooled.merging
+    per_area = mid_sum_interval(ends, 2.0, level).scaled(1 / pooled.area)
+    density = material_quantity(
+        "line_end_density",
+        float(ends.sum()) / pooled.area,
+        per_area,
+        f"{unit}^-2",
+        int(ends.sum()),
+        f"ends of lines inside the field over area; {_INTERVAL}",
+        level=level,
+    )
+    number = material_quantity(
+        "segment_density",
+        float(ends.sum()) / 2 / pooled.area,
+        per_area.scaled(0.5),
+        f"{unit}^-2",
+        pooled.length.size,
+        f"half the ends over area, so that lines cut by the border do not count twice; {_INTERVAL}",
+        level=level,
+    )
+    length = ratio_interval(pooled.length, ends / 2, level).scaled(hidden.factor)
+    mean = material_quantity(
+        "mean_segment_length",
+        2 * hidden.factor * float(pooled.length.sum()) / (float(ends.sum()) or math.nan),
+        length,
+        unit,
+        int(ends.sum()),
+        f"projected length over half the ends; {hidden.remark}; Student's on the logarithm",
+        level=level,
+    )
+    return [in_si(number), mean, in_si(density)]
+
+
+def _junctions(pooled: _Pooled) -> Quantity:
+    """Where lines meet or cross in projection, per area."""
+    count, meets = pooled.in_tiles("meetings"), pooled.of_lines("meets")
+    # Meetings that share a line come and go together: pairs of them add to the Poisson variance.
+    variance = max(float((meets**2).sum()) - count, count)
+    one_more = max(float(meets.max(initial=0.0)), 1.0)
+    interval = gamma_interval(
+        (count, variance),
+        (count + one_more, variance + one_more**2),
+        (1 - pooled.options.level) / 2,
+    ).scaled(1 / pooled.area)
+    return in_si(
+        material_quantity(
+            "junction_density",
+            count / pooled.area,
+            interval,
+            f"{pooled.unit}^-2",
+            int(count),
+            "meetings and crossings of lines in projection over area; variance from meetings that "
+            "share a line",
+            level=pooled.options.level,
+        )
     )
 
 
@@ -203,17 +279,33 @@ def _per_foil(projected: Quantity, name: str, foil: PooledThickness, level: floa
     )
 
 
-def _grid_offset(shape: tuple[int, ...], options: MeasureOptions) -> tuple[int, int]:
-    random = np.random.default_rng(options.seed)
-    bounds = [max(1, min(options.grid_spacing_px, n - 1)) for n in shape]
-    return int(random.integers(bounds[0])), int(random.integers(bounds[1]))
+def rose_of_directions(fields: Sequence[LineMeasurement]) -> pd.DataFrame:
+    """Return the projected line density by direction.
 
+    Parameters
+    ----------
+    fields : sequence of LineMeasurement
+        That can be pooled.
 
-def _line_tiles(
-    middle: Array, shape: tuple[int, ...], length: Array, along_rows: Array, along_columns: Array
-) -> pd.DataFrame:
-    tile = tile_numbers(middle, shape)
-    sums = {"length": length, "crossings_rows": along_rows, "crossings_columns": along_columns}
+    Returns
+    -------
+    DataFrame
+        One row a bin of 15 degrees: ``from_deg, to_deg, density_per_<unit>, low, high``; directions
+        run from the columns' axis towards the rows', and the bins add up to the density of all as
+        seen. An empty bin is 0 with an upper end from one line across the field.
+    """
+    pooled = _Pooled(fields)
+    rose = np.concatenate([f.rose for f in fields]) / pooled.area
+    ends = [
+        mid_sum_interval(part, pooled.chord / pooled.area, pooled.options.level) for part in rose.T
+    ]
+    edges = np.linspace(0.0, 180.0, ROSE_BINS + 1)
     return pd.DataFrame(
-        {k: np.bincount(tile, weights=v, minlength=TILES**2) for k, v in sums.items()}
+        {
+            "from_deg": edges[:-1],
+            "to_deg": edges[1:],
+            f"density_per_{pooled.unit}": rose.sum(axis=0),
+            "low": [e.low for e in ends],
+            "high": [e.high for e in ends],
+        }
     )

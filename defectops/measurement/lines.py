@@ -16,16 +16,7 @@ Array = npt.NDArray[Any]
 # Half-width of the moving average that takes the stair steps out of a digital line. As
 # `tests/measurement/test_lines.py` shows: straight lines at any angle within 1 %, circles of 20 px
 # radius within 1.5 %.
-_SMOOTHING_PX = 3
-# Junctions closer than this along a line are one crossing: thinning tears an X into two Ts.
-_CROSSING_PX = 20.0
-# How far along a line its direction at a crossing is taken, and how far two ends may deviate from
-# straight on to be one line.
-_REACH_PX = 10
-_MAX_BEND_DEG = 40.0
-# More ends than this at one crossing are a tangle (noise, not lines): nothing goes straight on, and
-# asking each for each would take memory without end.
-_MOST_ENDS = 2048
+SMOOTHING_PX = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,58 +58,64 @@ class TracedLines:
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
-    """The steps between successive points of all paths.
-
-    Parameters
-    ----------
-    path : ndarray of int64, shape (S,)
-    start, stop : ndarray of float64, shape (S, 2)
-        Smoothed (row, column) in px.
-    length_px : ndarray of float64, shape (S,)
-        Length inside the counted area: steps into an ignored pixel count half, steps inside
-        ignored area not; the last step of a line that leaves the picture counts one and a half
-        times, since the line goes on to the edge of its last pixel. Multiplied by `passes`.
-    passes : ndarray of int64, shape (S,)
-        Lines that run along the step, see `JoinedPaths`.
-    """
-
-    path: Array
-    start: Array
-    stop: Array
-    length_px: Array
-    passes: Array
-
-    @property
-    def middle(self) -> Array:
-        """(row, column) of the middle of each step in px, shape (S, 2)."""
-        return np.asarray((self.start + self.stop) / 2)
-
-
-@dataclass(frozen=True, eq=False)
 class JoinedPaths:
-    """Which paths are one line, and how many lines share a path.
+    """Which paths are one line, and how lines go through crossings.
 
     Parameters
     ----------
     line : ndarray of int64, shape (number of paths,)
         The line each path belongs to, numbered from 0 without gaps.
-    passes : ndarray of int64, shape (number of paths,)
-        Lines that run along the path: 1, or more where lines merge at a crossing.
+    first, last : ndarray of int64, shape (number of paths,)
+        The points of each path, as indices into `TracedLines.point`, between which it counts; a
+        path that is left out has `first` beyond `last`.
+    chords : ndarray of int64, shape (C, 2)
+        Pairs of points joined by a straight line.
+    loose : ndarray of bool, shape (number of paths, 2)
+        Whether the line ends at the first and at the last point of the path.
+    meeting : ndarray of float64, shape (J, 2)
+        Where lines meet, (row, column) in px; once for each line beyond the first.
+    met : ndarray of float64, shape (number of lines,)
+        How many others each line meets; where k meet at once, each meets 2 (k - 1) / k.
     """
 
     line: Array
-    passes: Array
+    first: Array
+    last: Array
+    chords: Array
+    loose: Array
+    meeting: Array
+    met: Array
+
+    @property
+    def n_lines(self) -> int:
+        """Number of lines."""
+        return int(self.met.size)
 
 
 @dataclass(frozen=True, eq=False)
-class _Crossing:
-    """Junctions close together: the bridges between them and the path ends that leave them."""
+class Steps:
+    """The steps between successive points of all lines.
 
-    bridges: Array
-    path: Array
-    node: Array
-    direction: Array
+    Parameters
+    ----------
+    line : ndarray of int64, shape (S,)
+    start, stop : ndarray of float64, shape (S, 2)
+        Smoothed (row, column) in px. The last step of a line that leaves the picture is half as
+        long again, since the line goes on to the edge of its last pixel.
+    length_px : ndarray of float64, shape (S,)
+        Length inside the counted area: steps into an ignored pixel count half, steps inside
+        ignored area not.
+    """
+
+    line: Array
+    start: Array
+    stop: Array
+    length_px: Array
+
+    @property
+    def middle(self) -> Array:
+        """(row, column) of the middle of each step in px, shape (S, 2)."""
+        return np.asarray((self.start + self.stop) / 2)
 
 
 def trace(centre: Array) -> TracedLines:
@@ -178,100 +175,73 @@ def steps(lines: TracedLines, joined: JoinedPaths, ignore: Array | None = None) 
     ----------
     lines : TracedLines
     joined : JoinedPaths
-        From `join_paths`.
+        From `line_crossings.join_paths` or `as_traced`.
     ignore : ndarray of bool, shape (H, W), optional
         True where nothing counts.
     """
-    inside = np.flatnonzero(lines.path[1:] == lines.path[:-1])
-    start, stop = lines.point[inside], lines.point[inside + 1]
-    weight = np.ones(inside.size)
+    at = np.flatnonzero(lines.path[1:] == lines.path[:-1])
+    path = lines.path[at]
+    at = at[(at >= joined.first[path]) & (at < joined.last[path])]
+    start, stop = lines.point[at], lines.point[at + 1]
+    leaves, along = _leaves_picture(lines), stop - start
+    start = start - 0.5 * leaves[at, None] * along
+    stop = stop + 0.5 * leaves[at + 1, None] * along
+    number, piece, from_px, to_px = _chord_steps(lines, joined.chords)
+    valid = np.ones(lines.node.size)
     if ignore is not None:
-        valid = ~ignore.ravel()[lines.pixels[lines.node]]
-        weight = (valid[inside] + valid[inside + 1].astype(np.float64)) / 2
-    leaves = _leaves_picture(lines)
-    outgoing = 0.5 * (leaves[inside] + leaves[inside + 1].astype(np.float64)) * (weight > 0)
-    length = np.linalg.norm(stop - start, axis=1) * (weight + outgoing)
-    path = lines.path[inside]
-    passes = joined.passes[path]
-    return Steps(path, start, stop, length * passes, passes)
+        valid = 1.0 - ignore.ravel()[lines.pixels[lines.node]]
+    weight = np.concatenate([valid[at] + valid[at + 1], (valid[joined.chords].sum(axis=1))[number]])
+    start, stop = np.concatenate([start, from_px]), np.concatenate([stop, to_px])
+    return Steps(
+        np.concatenate([joined.line[lines.path[at]], joined.line[piece]]),
+        start,
+        stop,
+        np.linalg.norm(stop - start, axis=1) * weight / 2,
+    )
 
 
-def grid_crossings(
-    cut: Steps, shape: tuple[int, int], spacing_px: int, offset_px: tuple[int, int]
-) -> tuple[Array, Array]:
-    """Count how often lines cross an orthogonal grid.
+def as_traced(lines: TracedLines) -> JoinedPaths:
+    """Take each path for a line of its own, whatever happens at junctions."""
+    first, last = path_bounds(lines)
+    return JoinedPaths(
+        np.arange(lines.n_paths),
+        first,
+        last,
+        np.empty((0, 2), dtype=np.int64),
+        np.ones((lines.n_paths, 2), dtype=bool),
+        np.empty((0, 2)),
+        np.zeros(lines.n_paths),
+    )
 
-    Parameters
-    ----------
-    cut : Steps
-    shape : (int, int)
-        Rows and columns of the plane.
-    spacing_px : int
-        Distance of neighbouring grid lines.
-    offset_px : (int, int)
-        The first horizontal grid line runs below this row, the first vertical one right of this
-        column; at most the plane's last but one, else there is no grid line.
 
-    Returns
-    -------
-    horizontal, vertical : ndarray of int64, shape (S,)
-        Crossings of each step with horizontal and with vertical grid lines. Steps that do not
-        count cross nothing.
+def path_bounds(lines: TracedLines) -> tuple[Array, Array]:
+    """Return the first and the last point of each path, as indices into `TracedLines.point`."""
+    bounds = np.searchsorted(lines.path, np.arange(lines.n_paths + 1))
+    return bounds[:-1], bounds[1:] - 1
 
-    References
-    ----------
-    Ham, R. K., Phil. Mag. 6, 1183 (1961), doi:10.1080/14786436108239679.
+
+def line_ends(lines: TracedLines, joined: JoinedPaths) -> tuple[Array, Array]:
+    """Return the ends of lines inside the picture: line, and (row, column) in px.
+
+    Where a line leaves the picture it does not end; a closed loop has no end.
     """
-    counted = np.where(cut.length_px > 0, cut.passes, 0)
-    found = []
-    for axis in (0, 1):
-        lines = grid_positions(shape[axis], spacing_px, offset_px[axis])
-        a = np.searchsorted(lines, cut.start[:, axis])
-        b = np.searchsorted(lines, cut.stop[:, axis])
-        found.append(np.abs(a - b) * counted)
-    return found[0], found[1]
+    first, last = path_bounds(lines)
+    point = np.column_stack([first, last])
+    ends = joined.loose & ~_leaves_picture(lines)[point]
+    ends &= (lines.first_node != lines.last_node)[:, None] & (joined.first <= joined.last)[:, None]
+    path, side = np.nonzero(ends)
+    return joined.line[path], lines.point[point[path, side]]
 
 
-def grid_positions(extent_px: int, spacing_px: int, offset_px: int) -> Array:
-    """Return where grid lines cut one axis: between the centres of two pixels, in px."""
-    return np.arange(offset_px + 0.5, extent_px - 1, spacing_px)
-
-
-def join_paths(lines: TracedLines) -> JoinedPaths:
-    """Join paths that go straight on through a crossing.
-
-    Parameters
-    ----------
-    lines : TracedLines
-
-    Returns
-    -------
-    JoinedPaths
-
-    Notes
-    -----
-    Junctions joined by less than `_CROSSING_PX` of line are one crossing. At each, the two ends
-    that go most nearly straight on (within 40 degrees) are one line, then the next two. Where two
-    lines cross at a small angle their masks merge for a while and thinning shows one line between
-    two junctions: that bridge counts once for each line that goes on at either end of it. A tangle
-    of over 2048 ends, as noise makes them, is left as it is: each path a line.
-    """
-    root = np.arange(lines.n_paths)
-    passes = np.ones(lines.n_paths, dtype=np.int64)
-    for crossing in _crossings(lines):
-        pairs = _straight_on(crossing.direction)
-        for one, other in pairs:
-            _union(root, crossing.path[one], crossing.path[other])
-        over: dict[frozenset[int], list[tuple[int, int]]] = {}
-        for pair in pairs:
-            over.setdefault(frozenset(int(crossing.node[i]) for i in pair), []).append(pair)
-        for bridge in crossing.bridges if pairs else ():
-            ends = frozenset((int(lines.first_node[bridge]), int(lines.last_node[bridge])))
-            across = over.get(ends, [])
-            passes[bridge] = max(1, len(across))
-            _union(root, bridge, crossing.path[(across or pairs)[0][0]])
-    flat = np.array([_find(root, i) for i in range(lines.n_paths)], dtype=np.int64)
-    return JoinedPaths(np.unique(flat, return_inverse=True)[1].reshape(-1), passes)
+def _chord_steps(lines: TracedLines, chords: Array) -> tuple[Array, Array, Array, Array]:
+    """Cut chords into steps of at most a pixel: number of the chord, its path, start, stop."""
+    start, along = lines.point[chords[:, 0]], np.diff(lines.point[chords], axis=1)[:, 0]
+    parts = np.maximum(np.ceil(np.hypot(along[:, 0], along[:, 1])), 1).astype(np.int64)
+    number = np.repeat(np.arange(parts.size), parts)
+    place = np.arange(number.size) - np.repeat(np.cumsum(parts) - parts, parts)
+    step = (along / parts[:, None])[number]
+    begin = start[number] + place[:, None] * step
+    return number, lines.path[chords[number, 0]], begin, begin + step
 
 
 def line_table(
@@ -283,7 +253,6 @@ def line_table(
     ----------
     lines : TracedLines
     joined : JoinedPaths
-        From `join_paths`.
     cut : Steps
         From `steps`; ignored parts have no length.
     spacing : float
@@ -298,8 +267,7 @@ def line_table(
         touches_border``. The direction is that of the mean axis, in degrees from the columns' axis
         towards the rows', 0 to 180. Lines without counted length are absent.
     """
-    line = joined.line[cut.path]
-    n = int(joined.line.max()) + 1 if joined.line.size else 0
+    line, n = cut.line, joined.n_lines
     length = np.bincount(line, weights=cut.length_px, minlength=n)
     kept = np.flatnonzero(length > 0)
     centroid = [
@@ -394,7 +362,7 @@ def _chains(edges: Array, degree: Array, junction: Array) -> tuple[Array, Array,
     """
     n = degree.size
     inner = np.bincount(edges.ravel(), minlength=n)
-    graph = _graph(edges, n)
+    graph = linked(edges, n)
     label = csgraph.connected_components(graph, directed=False)[1]
     plain = np.flatnonzero(~junction)
     # Sorting by (loose ends first, number) finds a start for each chain: an end where it has one.
@@ -402,7 +370,7 @@ def _chains(edges: Array, degree: Array, junction: Array) -> tuple[Array, Array,
     names, first = np.unique(label[order], return_index=True)
     start = order[first]
     closing = start[inner[start] == 2]
-    opened = _graph(_cut_loops(edges, closing), n + 1, [(n, int(s)) for s in start])
+    opened = linked(_cut_loops(edges, closing), n + 1, [(n, int(s)) for s in start])
     rank = np.zeros(n + 1, dtype=np.int64)
     walk = csgraph.breadth_first_order(opened, n, directed=False, return_predecessors=False)
     rank[walk] = np.arange(walk.size)
@@ -420,7 +388,8 @@ def _cut_loops(edges: Array, closing: Array) -> Array:
     return np.delete(edges, at[first], axis=0)
 
 
-def _graph(edges: Array, n: int, more: list[tuple[int, int]] | None = None) -> sparse.csr_matrix:
+def linked(edges: Array, n: int, more: list[tuple[int, int]] | None = None) -> sparse.csr_matrix:
+    """Return the graph of `n` nodes with these edges, and `more`."""
     every = np.concatenate([edges, np.array(more or np.empty((0, 2)), dtype=np.int64)])
     ones = np.ones(len(every), dtype=np.int8)
     return sparse.csr_matrix((ones, (every[:, 0], every[:, 1])), shape=(n, n))
@@ -449,7 +418,7 @@ def _smooth(point: Array, path: Array) -> Array:
     index = np.arange(n)
     begin = np.searchsorted(path, path, side="left")
     end = np.searchsorted(path, path, side="right") - 1
-    half = np.minimum(np.minimum(index - begin, end - index), _SMOOTHING_PX)
+    half = np.minimum(np.minimum(index - begin, end - index), SMOOTHING_PX)
     total = np.concatenate([np.zeros((1, 2)), np.cumsum(point, axis=0)])
     mean = (total[index + half + 1] - total[index - half]) / (2 * half + 1)[:, None]
     return np.asarray(mean)
@@ -461,71 +430,3 @@ def _leaves_picture(lines: TracedLines) -> Array:
     border = (rows == 0) | (rows == lines.shape[0] - 1)
     border |= (columns == 0) | (columns == lines.shape[1] - 1)
     return np.asarray(border & (lines.degree[lines.node] == 1))
-
-
-def _crossings(lines: TracedLines) -> list[_Crossing]:
-    """Group the junctions; directions are unit vectors (row, column) away from the crossing."""
-    both = np.column_stack([lines.first_node, lines.last_node])
-    at_junction = lines.degree[both] >= 3
-    bridge = at_junction.all(axis=1) & (lines.path_length_px < _CROSSING_PX)
-    bridge &= both[:, 0] != both[:, 1]
-    graph = _graph(both[bridge], lines.degree.size)
-    cluster = csgraph.connected_components(graph, directed=False)[1]
-    bridges = np.flatnonzero(bridge)
-    path, side = np.nonzero(at_junction & ~bridge[:, None])
-    node, away = both[path, side], _away(lines, path, side)
-    names, members = np.unique(cluster[node], return_inverse=True)
-    ends = _grouped(members, names.size)
-    home = cluster[both[bridges, 0]]
-    known = np.isin(home, names)
-    inside = _grouped(np.searchsorted(names, home[known]), names.size)
-    return [
-        _Crossing(bridges[known][over], path[here], node[here], away[here])
-        for over, here in zip(inside, ends, strict=True)
-    ]
-
-
-def _grouped(group: Array, count: int) -> list[Array]:
-    """Return for each of the groups 0 to count - 1 the indices of its members, in order."""
-    order = np.argsort(group, kind="stable")
-    bounds = np.searchsorted(group[order], np.arange(1, count))
-    return np.split(order, bounds)
-
-
-def _away(lines: TracedLines, path: Array, side: Array) -> Array:
-    first = np.searchsorted(lines.path, path, side="left")
-    last = np.searchsorted(lines.path, path, side="right") - 1
-    near = np.where(side == 0, first, last)
-    far = np.where(
-        side == 0, np.minimum(first + _REACH_PX, last), np.maximum(last - _REACH_PX, first)
-    )
-    step = lines.point[far] - lines.point[near]
-    return np.asarray(step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-12))
-
-
-def _straight_on(directions: Array) -> list[tuple[int, int]]:
-    """Pair the ends at one crossing, most nearly opposite first; none in a tangle."""
-    if len(directions) > _MOST_ENDS:
-        return []
-    facing = -(directions @ directions.T)
-    limit = np.cos(np.radians(_MAX_BEND_DEG))
-    one, other = np.nonzero(np.triu(facing > limit, 1))
-    free = np.ones(len(directions), dtype=bool)
-    pairs = []
-    for k in np.argsort(-facing[one, other], kind="stable"):
-        a, b = int(one[k]), int(other[k])
-        if free[a] and free[b]:
-            free[[a, b]] = False
-            pairs.append((a, b))
-    return pairs
-
-
-def _find(root: Array, i: int) -> int:
-    while root[i] != i:
-        root[i] = root[root[i]]
-        i = int(root[i])
-    return i
-
-
-def _union(root: Array, a: int, b: int) -> None:
-    root[_find(root, int(a))] = _find(root, int(b))

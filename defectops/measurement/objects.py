@@ -141,8 +141,18 @@ def thin_lines(mask: Array, options: ObjectOptions | None = None) -> Array:
         as long as neighbouring lines do not merge: ends recede by about half the width, as much as
         a wider pen sticks out.
     """
+    return centre_lines(clean_lines(mask, options), options)
+
+
+def clean_lines(mask: Array, options: ObjectOptions | None = None) -> Array:
+    """Return a mask of lines with small holes filled and specks dropped, bool, shape (H, W)."""
     chosen = options or ObjectOptions()
-    clean = _clean(_plane(mask), chosen.min_area_px, chosen.max_line_hole_px)
+    return _clean(_plane(mask), chosen.min_area_px, chosen.max_line_hole_px)
+
+
+def centre_lines(clean: Array, options: ObjectOptions | None = None) -> Array:
+    """Return the centre lines of a mask from `clean_lines`; see `thin_lines`."""
+    chosen = options or ObjectOptions()
     if not clean.any():
         return clean
     extended = np.pad(clean, _MARGIN_PX, mode="edge")

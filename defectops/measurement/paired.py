@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from defectops.errors import LabelRefused
-from defectops.measurement.line_quantities import LineMeasurement
+from defectops.measurement.line_fields import LineMeasurement
 from defectops.measurement.pooling import Measurement, pool
 from defectops.measurement.quantities import MATERIAL, MODEL, Quantity
 from defectops.measurement.uncertainty import UNDEFINED, Interval, resampled
@@ -176,19 +176,37 @@ def tile_statistics(fields: Sequence[Measurement]) -> dict[str, Statistic]:
             "obstacle_spacing": _obstacle_spacing,
             "neighbour_spacing": lambda draws, tiles: number(draws, tiles) ** (-1 / 3),
         }
-    length = _sum("length")
-    rows, columns = sum(f.grid_rows for f in lines), sum(f.grid_columns for f in lines)
-
-    def crossings(draws: Array, tiles: pd.DataFrame) -> Array:
-        found = draws @ tiles["crossings_rows"].to_numpy() * columns
-        return np.asarray(found + draws @ tiles["crossings_columns"].to_numpy() * rows)
-
+    length, crossings, ends = _sum("length"), _crossings(lines), _sum("ends")
     return {
         "projected_line_density": length,
         "projected_line_density_grid": crossings,
         "dislocation_density_skeleton": length,
         "dislocation_density_grid": crossings,
+        "grid_skeleton_ratio": lambda draws, tiles: crossings(draws, tiles) / length(draws, tiles),
+        "anisotropy_index": _anisotropy,
+        "segment_density": ends,
+        "mean_segment_length": lambda draws, tiles: length(draws, tiles) / ends(draws, tiles),
+        "line_end_density": ends,
+        "junction_density": _sum("meetings"),
     }
+
+
+def _crossings(lines: Sequence[LineMeasurement]) -> _Statistic:
+    families = {f: sum(m.test_length(f) for m in lines) for f in lines[0].families}
+
+    def statistic(draws: Array, tiles: pd.DataFrame) -> Array:
+        found = [
+            draws @ tiles[f"crossings_{family}"].to_numpy() / (laid or math.nan)
+            for family, laid in families.items()
+        ]
+        return np.asarray(sum(found))
+
+    return statistic
+
+
+def _anisotropy(draws: Array, tiles: pd.DataFrame) -> Array:
+    cosine, sine, length = (draws @ tiles[k].to_numpy() for k in ("cosine", "sine", "length"))
+    return np.asarray(np.hypot(cosine, sine) / length)
 
 
 def _sum(column: str) -> Statistic:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from defectops.errors import CalibrationRefused, LabelRefused
-from defectops.measurement.line_quantities import (
-    LineMeasurement,
-    line_quantities,
-)
+from defectops.measurement.line_fields import LineMeasurement
+from defectops.measurement.line_quantities import line_quantities
 from defectops.measurement.particle_quantities import (
     ParticleMeasurement,
     particle_quantities,
@@ -36,7 +34,9 @@ def pool(measurements: Sequence[Measurement]) -> list[Quantity]:
     list of Quantity
         With the interval ``material``. Particles: ``areal_density, number_density, mean_diameter,
         sd_diameter, area_fraction``. Lines: ``projected_line_density,
-        projected_line_density_grid, dislocation_density_skeleton, dislocation_density_grid``.
+        projected_line_density_grid, dislocation_density_skeleton, dislocation_density_grid,
+        grid_skeleton_ratio, anisotropy_index, segment_density, mean_segment_length,
+        line_end_density, junction_density``.
         Volume densities are absent where `why_no_volume` gives a reason. Nothing there: densities
         are 0 with an upper bound, diameters NaN.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from defectops.errors import LabelRefused, SettingsRefused
+from defectops.measurement.line_probes import Probe
 from defectops.measurement.objects import ObjectOptions
 from defectops.measurement.particles import Border, Foil
 from defectops.measurement.uncertainty import LEVEL, Interval
@@ -21,12 +22,15 @@ Array = npt.NDArray[Any]
 
 Overlap = Literal["none", "union"]
 Detail = Literal["full", "main"]
+Merging = Literal["corrected", "as seen"]
 
 _CHOICES = {
     "border": get_args(Border),
     "foil": get_args(Foil),
     "overlap": get_args(Overlap),
     "detail": get_args(Detail),
+    "probe": get_args(Probe),
+    "merging": get_args(Merging),
 }
 
 MATERIAL: Literal["material"] = "material"
@@ -61,7 +65,8 @@ class Quantity:
     quantity : str
         ``number_density``, ``areal_density``, ``mean_diameter``, ``sd_diameter``,
         ``area_fraction``, ``dislocation_density_grid``, ``dislocation_density_skeleton``,
-        ``projected_line_density`` or ``projected_line_density_grid``.
+        ``projected_line_density``, ``projected_line_density_grid`` and the others that
+        `pooling.pool` lists.
     value : float
         NaN where undefined: a diameter without particles.
     unit : str
@@ -112,10 +117,14 @@ class MeasureOptions:
     detail : {"full", "main"}
         ``main``: densities, mean and standard deviation of the diameter, area fraction; ``full``:
         also percentiles, shapes, volume fraction, spacings.
+    probe : {"grid", "circles", "random"}
+        Test lines whose crossings with dislocations are counted; see `line_probes`.
     grid_spacing_px : int
-        Distance of the grid lines that count crossings.
+        Distance of neighbouring test lines.
+    merging : {"corrected", "as seen"}
+        Whether densities make up for lines that merge; see `line_merging`.
     seed : int
-        Of the grid's offset and of the bootstrap.
+        Of the place of the test lines and of the bootstrap.
     level : float
         Coverage of intervals.
     """
@@ -126,7 +135,9 @@ class MeasureOptions:
     foil: Foil = "t+d"
     overlap: Overlap = "none"
     detail: Detail = "full"
+    probe: Probe = "grid"
     grid_spacing_px: int = 32
+    merging: Merging = "corrected"
     seed: int = 0
     level: float = LEVEL
 

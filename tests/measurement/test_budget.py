@@ -13,7 +13,7 @@ from defectops.measurement.budget import (
     budget_rows,
     itemised,
 )
-from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.particle_quantities import observe_particles
 from defectops.measurement.pooling import pool
 from defectops.measurement.quantities import MeasureOptions

@@ -6,21 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from defectops.measurement import lines as lines_module
-from defectops.measurement.lines import (
-    grid_crossings,
-    grid_positions,
-    join_paths,
-    line_table,
-    steps,
-    trace,
-)
+from defectops.measurement import line_crossings
+from defectops.measurement.line_crossings import join_paths
+from defectops.measurement.line_widths import line_widths
+from defectops.measurement.lines import line_table, steps, trace
 from defectops.measurement.objects import thin_lines
 
 
+def traced(mask, centre=None):
+    lines = trace(thin_lines(mask) if centre is None else centre)
+    return lines, join_paths(lines, *line_widths(lines, mask))
+
+
 def cut(mask, ignore=None):
-    lines = trace(thin_lines(mask))
-    return steps(lines, join_paths(lines), ignore)
+    return steps(*traced(mask), ignore)
 
 
 def picture(text):
@@ -64,8 +63,7 @@ def test_circles(radius, most):
 def test_crossing_lines_keep_their_length_and_are_two(draw, angle):
     one, first = draw.through((200, 230), 10.3, np.array([99.6, 115.2]))
     other, second = draw.through((200, 230), 10.3 + angle, np.array([99.6, 115.2]))
-    lines = trace(thin_lines(one | other))
-    joined = join_paths(lines)
+    lines, joined = traced(one | other)
     assert np.unique(joined.line).size == 2
     found = steps(lines, joined).length_px.sum()
     assert found == pytest.approx(first + second, rel=0.01)
@@ -77,7 +75,7 @@ def test_paths_of_a_plus():
     assert lines.n_paths == 4
     assert sorted(lines.degree) == [1] * 4 + [2] * 8 + [4]
     np.testing.assert_allclose(lines.path_length_px, 3)
-    assert np.unique(join_paths(lines).line).size == 2
+    assert np.unique(traced(plus, plus)[1].line).size == 2
 
 
 def test_a_corner_is_no_junction():
@@ -99,27 +97,11 @@ def test_small_shapes_are_traced_once():
 
 
 def test_nothing_to_trace():
-    lines = trace(np.zeros((5, 7), dtype=bool))
-    assert lines.n_paths == 0
-    found = steps(lines, join_paths(lines))
+    lines, joined = traced(np.zeros((5, 7), dtype=bool))
+    assert lines.n_paths == joined.n_lines == 0
+    found = steps(lines, joined)
     assert found.length_px.size == 0
-    assert line_table(lines, join_paths(lines), found, 1.0, "px").empty
-
-
-def test_crossings_counted_by_hand(draw):
-    """A line along the columns' axis crosses every vertical grid line once, no horizontal one."""
-    mask, _ = draw.through((60, 101), 0.0, np.array([30.0, 50.0]))
-    along_rows, along_columns = grid_crossings(cut(mask), (60, 101), 10, (3, 4))
-    assert grid_positions(101, 10, 4).tolist() == [4.5 + 10 * k for k in range(10)]
-    assert along_rows.sum() == 0
-    assert along_columns.sum() == 10
-
-
-def test_crossings_follow_the_slope(draw):
-    mask, _ = draw.through((200, 200), 26.565, np.array([99.5, 99.5]))
-    along_rows, along_columns = grid_crossings(cut(mask), (200, 200), 10, (0, 0))
-    assert along_columns.sum() == 20
-    assert abs(along_rows.sum() - 10) <= 1
+    assert line_table(lines, joined, found, 1.0, "px").empty
 
 
 def test_ignored_stretches_do_not_count(draw):
@@ -128,13 +110,11 @@ def test_ignored_stretches_do_not_count(draw):
     ignore[:, 40:70] = True
     found = cut(mask, ignore)
     assert found.length_px.sum() == pytest.approx(90, abs=0.1)
-    assert grid_crossings(found, (60, 120), 10, (0, 4))[1].sum() == 9
 
 
 def test_line_table_in_its_unit(draw):
     mask = draw.line((90, 140), (20, 20), (20, 120)) | draw.line((90, 140), (30, 60), (80, 60))
-    lines = trace(thin_lines(mask))
-    joined = join_paths(lines)
+    lines, joined = traced(mask)
     table = line_table(lines, joined, steps(lines, joined), 0.5, "nm")
     assert table["length_nm"].to_numpy() == pytest.approx([50, 25], abs=1.5)
     assert table["direction_deg"].to_numpy()[1] == pytest.approx(90, abs=1)
@@ -145,8 +125,7 @@ def test_line_table_in_its_unit(draw):
 
 def test_a_line_on_the_border_says_so(draw):
     mask, _ = draw.through((60, 80), 35, np.array([30.0, 40.0]))
-    lines = trace(thin_lines(mask))
-    joined = join_paths(lines)
+    lines, joined = traced(mask)
     assert line_table(lines, joined, steps(lines, joined), 1.0, "px")["touches_border"].all()
 
 
@@ -178,7 +157,7 @@ def test_every_link_is_walked_exactly_once(plane):
     # Inner points of a path are no junctions, and its ends are where the path says.
     inner = np.flatnonzero(same[1:] & same[:-1]) + 1
     assert (lines.degree[lines.node[inner]] == 2).all()
-    joined = join_paths(lines)
+    joined = traced(plane, plane)[1]
     assert joined.line.size == lines.n_paths
     assert (steps(lines, joined).length_px >= 0).all()
 
@@ -186,8 +165,7 @@ def test_every_link_is_walked_exactly_once(plane):
 @settings(max_examples=30, deadline=None)
 @given(plane=hnp.arrays(bool, (14, 17)), ignore=hnp.arrays(bool, (14, 17)))
 def test_counted_and_ignored_lengths_add_up(plane, ignore):
-    lines = trace(plane)
-    joined = join_paths(lines)
+    lines, joined = traced(plane, plane)
     whole = steps(lines, joined)
     parts = [steps(lines, joined, i) for i in (ignore, ~ignore)]
     ends = whole.length_px.max(initial=0)  # the half step beyond the border may count in both
@@ -198,9 +176,9 @@ def test_counted_and_ignored_lengths_add_up(plane, ignore):
 
 def test_in_a_tangle_nothing_goes_straight_on(monkeypatch):
     # Two lines that cross have four ends: with a limit of three they are left as they are.
-    crossing = trace(thin_lines(np.eye(41, dtype=bool) | np.eye(41, dtype=bool)[:, ::-1]))
-    assert np.unique(join_paths(crossing).line).size == 2
-    monkeypatch.setattr(lines_module, "_MOST_ENDS", 3)
-    apart = join_paths(crossing)
-    assert np.unique(apart.line).size == crossing.n_paths
-    assert (apart.passes == 1).all()
+    cross = np.eye(41, dtype=bool) | np.eye(41, dtype=bool)[:, ::-1]
+    assert traced(cross)[1].n_lines == 2
+    monkeypatch.setattr(line_crossings, "_MOST_ENDS", 3)
+    lines, apart = traced(cross)
+    assert apart.n_lines == lines.n_paths
+    assert apart.chords.size == 0

@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.morphology import thin
 
 from defectops.errors import LabelRefused
-from defectops.measurement.lines import join_paths, steps, trace
+from defectops.measurement.lines import as_traced, steps, trace
 from defectops.measurement.objects import (
     ObjectOptions,
     as_instances,
@@ -22,7 +22,7 @@ SHAPE = (90, 130)
 
 def length(centre):
     lines = trace(centre)
-    return steps(lines, join_paths(lines)).length_px.sum()
+    return steps(lines, as_traced(lines)).length_px.sum()
 
 
 def test_an_empty_mask_has_no_objects():

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from defectops.errors import LabelRefused
-from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.paired import model_quantities, paired_interval, percent_error
 from defectops.measurement.particle_quantities import measure_particles, observe_particles
 from defectops.measurement.pooling import pool
