@@ -41,8 +41,8 @@ class Bar:
 def waterfall(budget: ErrorBudget) -> list[Bar]:
     """Return the bars from label to prediction.
 
-    Causes without a part (beyond rounding) are left out. The last cause ends at the prediction's value, because the
-    parts of a budget sum to its total. Empty where the budget is undefined.
+    Causes without a part (beyond rounding) are left out. The last cause ends at the prediction's
+    value, because the parts of a budget sum to its total. Empty where the budget is undefined.
     """
     if not math.isfinite(budget.total):
         return []
