@@ -103,7 +103,8 @@ class Lease:
             Another worker has the trial.
         """
         storage = self.study.store.storage
-        self._write(lambda: storage.set_trial_intermediate_value(self.row, step.epoch, step.value))
+        value = float(step.value)
+        self._write(lambda: storage.set_trial_intermediate_value(self.row, step.epoch, value))
 
     def note(self, **attrs: object) -> None:
         """Store facts about the attempt; raises as `report`."""

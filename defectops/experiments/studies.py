@@ -29,6 +29,7 @@ from defectops.errors import (
     one_line,
 )
 from defectops.experiments.generations import Stop
+from defectops.experiments.interruptions import Interruptions
 from defectops.experiments.leases import DONE, Claims, Lease, StudyHandle
 from defectops.experiments.pruning import should_prune
 from defectops.experiments.study_rows import Task, state_from, trials_of
@@ -194,16 +195,20 @@ def work(  # noqa: PLR0913 - the later ones have defaults that nobody changes bu
         The study store stays away.
     """
     claims = Claims(study, grace_s, max_deaths, clock)
-    worker = _Worker(study, evaluate, listener or Listener(), deadline, clock)
-    while not worker.late():
-        claimed = claims.claim()
-        if isinstance(claimed, Stop):
-            worker.listener.study_done(study.name, claimed.reason)
-            return
-        if claimed is None:
-            sleep(min(_POLL_SECONDS, beat_s))
-        else:
-            worker.carry_out(claimed, beat_s)
+    with Interruptions() as interruptions:
+        worker = _Worker(
+            study, evaluate, listener or Listener(), deadline, clock, interruptions.check
+        )
+        while not worker.late():
+            claimed = claims.claim()
+            if isinstance(claimed, Stop):
+                worker.listener.study_done(study.name, claimed.reason)
+                return
+            if claimed is not None:
+                worker.carry_out(claimed, beat_s)
+            interruptions.check()
+            if claimed is None:
+                sleep(min(_POLL_SECONDS, beat_s))
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class _Worker:
     listener: Listener
     deadline: float | None
     clock: Callable[[], float]
+    check: Callable[[], None]
 
     def late(self) -> bool:
         """Whether the time is up."""
@@ -236,12 +242,15 @@ class _Worker:
                 run_id = self.listener.began(lease.choice)
                 if run_id:
                     lease.note(run_id=run_id)
+                self.check()
                 verdict = self._run(lease)
         except LeaseLost as lost:
             self.listener.ended(lease.choice, "lost", lost.message, None)
             return
         except BaseException as error:
-            self._give_back(lease, _interruption(error))
+            # What stopped us matters more than a listener that cannot be told any more.
+            with contextlib.suppress(Exception):
+                self._give_back(lease, _interruption(error))
             raise
         if verdict.ending == "stopped":
             self._give_back(lease, verdict.reason)
@@ -273,6 +282,7 @@ class _Worker:
         steps.append(got)
         lease.report(got)
         self.listener.stepped(lease.choice, got)
+        self.check()
         reason = self._why_pruned(lease.task, steps)
         if reason:
             return _Verdict("pruned", reason)
@@ -286,8 +296,7 @@ class _Worker:
         return should_prune(plan.pruner, [s.value for s in steps], kin, plan.epochs)
 
     def _give_back(self, lease: Lease, reason: str) -> None:
-        # What stopped us matters more than a store that cannot be told: the row is then closed by
-        # whoever claims next.
+        # Where the store cannot be told, the row is closed by whoever claims next.
         with contextlib.suppress(DefectopsError):
             lease.release(reason)
         self.listener.ended(lease.choice, "stopped", reason, None)
@@ -297,7 +306,7 @@ def _store_end(lease: Lease, verdict: _Verdict, seconds: float) -> None:
     attrs: dict[str, object] = {"reason": verdict.reason, "seconds": seconds}
     values = None
     if verdict.outcome is not None:
-        values = verdict.outcome.values
+        values = [float(v) for v in verdict.outcome.values]
         attrs["checkpoint_sha256"] = verdict.outcome.checkpoint_sha256
         attrs["facts"] = dict(verdict.outcome.facts)
     lease.end(_STATES[verdict.ending], values, **attrs)
@@ -349,7 +358,7 @@ def _wrong_step(step: Step, expected: int) -> str:
         return f"told epoch {step.epoch} where {expected} was due"
     if not math.isfinite(step.value):
         return f"value is {step.value} in epoch {step.epoch}"
-    return ""
+    return "" if math.isfinite(step.seconds) else f"took {step.seconds} s in epoch {step.epoch}"
 
 
 def _wrong_outcome(outcome: Outcome, plan: Plan) -> str:

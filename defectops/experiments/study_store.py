@@ -43,6 +43,8 @@ _RETRIES = 6
 _FIRST_PAUSE_SECONDS = 0.25
 _DAMAGED = ("malformed", "not a database", "disk image", "quick_check", "corrupt")
 
+_OF_DATABASES = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
+
 _Result = TypeVar("_Result")
 
 
@@ -72,9 +74,9 @@ class Store:
         if self.database is not None:
             with locked(self.database.with_name(f"{study}.lock")):
                 yield
-            return
-        with advisory_lock(self.engine, study):
-            yield
+        else:
+            with advisory_lock(self.engine, study):
+                yield
 
     def patiently(self, act: Callable[[], _Result]) -> _Result:
         """Do something in the store, again for a while if it is away; see `faults`.
@@ -131,7 +133,7 @@ def open_store(url: str) -> Store:
     address = _address(url)
     if address.get_backend_name() == "postgresql":
         return _open_server(address)
-    return _open_file(Path(str(address.database)))
+    return _open_file(Path(str(address.database)).resolve())
 
 
 @contextlib.contextmanager
@@ -147,9 +149,7 @@ def store_faults(subject: str) -> Iterator[None]:
                 subject, "E_STUDY", "the study was deleted while it ran; start it anew"
             ) from error
         chain = _chain(error)
-        # On a full disk Optuna's own retry loop ends in an AssertionError that hides the reason.
-        ours = (SQLAlchemyError, StorageInternalError, sqlite3.Error, AssertionError)
-        if not isinstance(error, ours):
+        if not isinstance(error, _OF_DATABASES):
             raise
         text = one_line(" ".join(str(chain[-1]).split()))[:300]
         if any(word in text for word in _DAMAGED):
@@ -266,7 +266,7 @@ def _open_server(address: URL) -> Store:
         ) from error
     # Optuna makes its tables without a lock, and several first starts at once fail
     # (optuna/optuna#1092): here one makes them and the others find them.
-    with store_faults(subject), advisory_lock(engine, "schema"):
+    with store_faults(subject), advisory_lock(engine, " the schema"):
         storage = _checked(lambda: RDBStorage(url), subject)
     return Store(subject, get_storage(storage), storage.engine, None)
 

@@ -12,10 +12,19 @@ import time
 import traceback
 import warnings
 
+import optuna
 import sqlalchemy
 from toy_study import listing
 
 from defectops.experiments.studies import close_study, join_study, open_study, work
+
+# Optuna loads much when it first opens a database. Children that are to be killed soon inherit it
+# from this one, which is in memory and closed.
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warm = optuna.storages.RDBStorage("sqlite:///:memory:")
+optuna.create_study(storage=warm).get_trials()
+warm.remove_session()
+warm.engine.dispose()
 
 
 class Child:
@@ -30,8 +39,11 @@ class Child:
             code = 1
             try:
                 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 act()
                 code = 0
+            except KeyboardInterrupt:
+                code = 130
             except SystemExit as error:
                 code = error.code
             except BaseException:

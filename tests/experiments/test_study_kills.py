@@ -216,22 +216,25 @@ def test_a_worker_that_was_paused_too_long_cannot_touch_its_successors_trial(tmp
     assert told[-1] == "0 1 lost"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
-def test_a_stop_gives_the_trial_back_within_seconds(tmp_path, number, code):
-    given = plan(trials=1, generations=0, epochs=4, **ALIKE)
-    child = Child(worker(tmp_path, "", given, toy(4, 0.2)), tmp_path / "log")
-    kept = tmp_path / ".defectops/studies/voids/trials/0/attempt-1/checkpoint.json"
-    until(kept.exists)
-    child.kill(number)
-    begun = time.monotonic()
-    assert child.wait() == code
-    assert time.monotonic() - begun < 5
-    assert kept.exists()
-    study = join_study(tmp_path, "", "voids")
-    (trial,) = state_of(study).trials
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_at_any_moment_ends_cleanly_and_changes_nothing(tmp_path, number, code):
+    given = plan(trials=30, generations=1, offspring=10, epochs=6)
+    expected = run_to_the_end(tmp_path / "a", "", given, toy(6), tmp_path)
+    draw = random.Random(code)
+    act = worker(tmp_path / "b", "", given, toy(6, 0.02))
+    for _ in range(30):
+        child = Child(act, tmp_path / "log")
+        time.sleep(draw.uniform(0.05, 0.25))
+        child.kill(number)
+        begun = time.monotonic()
+        ended = child.wait()
+        assert time.monotonic() - begun < 5
+        assert ended == code, (tmp_path / "log").read_text()
+    assert run_to_the_end(tmp_path / "b", "", given, toy(6), tmp_path) == expected
+    study = join_study(tmp_path / "b", "", "voids")
+    reasons = {a.reason for t in state_of(study).trials for a in t.attempts}
     close_study(study)
-    assert trial.state == "waiting"
-    assert trial.attempts[0].reason == "stopped by SIGTERM"
+    assert {"stopped by SIGTERM", "stopped by Ctrl-C"} & reasons
 
 
 def test_a_trial_that_kills_its_process_is_given_up(tmp_path):
