@@ -162,7 +162,12 @@ def _open(root: Path, order: Order, ground: Ground) -> StudyHandle:
         return study
     threads = order.threads or _threads_before(root, order) or order.fair_threads
     plan = make_plan(ground, TuneOptions(**order.options), threads)
-    return open_study(root, order.storage, order.name, plan, mode=order.mode)
+    if order.mode != "renew":
+        return open_study(root, order.storage, order.name, plan, mode=order.mode)
+    try:
+        return open_study(root, order.storage, order.name, plan, mode="resume")
+    except InputRefused:
+        return open_study(root, order.storage, order.name, plan, mode="new")
 
 
 def _threads_before(root: Path, order: Order) -> int:

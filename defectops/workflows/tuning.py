@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BUG, INTERRUPTED, TERMINATED = 1, 130, 143
 
 Event = Mapping[str, Any]
-Mode = Literal["either", "resume", "new", "join"]
+Mode = Literal["either", "resume", "new", "join", "renew"]
 
 _WORKER = "defectops.workflows.study_worker"
 _STOP_SECONDS = 4.0
@@ -55,8 +55,10 @@ class Session:
         CPU threads of each; 0 shares the cores out, or takes what the study was begun with.
     storage : str
         Address of the study store; empty for the project's own SQLite file.
-    mode : {"either", "resume", "new", "join"}
-        ``join`` adds workers to a study that somebody began, with its own plan.
+    mode : {"either", "resume", "new", "join", "renew"}
+        As `experiments.studies.open_study` has them; ``join`` adds workers to a study that
+        somebody began, with its own plan; ``renew`` begins a new one where data or settings are
+        no longer those of the last.
     budget_minutes : float or None
         After which it stops, to be resumed.
     name : str

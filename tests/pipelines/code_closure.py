@@ -1,6 +1,6 @@
 """Which of our files a stage runs: follows its imports, those inside functions too.
 
-python tests/pipelines/code_closure.py            what dvc.yaml should declare
+python tests/pipelines/code_closure.py            what dvc.yaml and studies/dvc.yaml should declare
 python tests/pipelines/code_closure.py --write    put it there, all else kept
 """
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("prepare", "split", "train", "promote", "evaluate", "quantify", "report")
+STAGES = ("prepare", "split", "train", "promote", "evaluate", "quantify", "report", "tune")
+FILES = ("dvc.yaml", "studies/dvc.yaml")
 CODE = ("defectops/", "pipelines/")
 
 
@@ -114,8 +115,8 @@ def _run_time_nodes(node):
 
 def main(words):
     if words == ["--write"]:
-        path = ROOT / "dvc.yaml"
-        path.write_text(rewritten(path.read_text()))
+        for path in (ROOT / name for name in FILES):
+            path.write_text(rewritten(path.read_text()))
         return
     for name in STAGES:
         sys.stdout.write(f"{name}:\n" + "".join(f"  - {p}\n" for p in closure(name)))

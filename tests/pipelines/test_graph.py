@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from code_closure import ROOT, STAGES, body, closure, declared_code, rewritten
+from code_closure import FILES, ROOT, STAGES, body, closure, declared_code, rewritten
 from ruamel.yaml import YAML
 
 from defectops.dataset.splits import SplitOptions
@@ -22,6 +22,7 @@ SECTIONS = {
     "train": "train",
     "promote": "promotion",
     "quantify": "quantify",
+    "tune": "tune",
 }
 
 
@@ -29,7 +30,7 @@ def _yaml(name):
     return YAML(typ="safe", pure=True).load((ROOT / name).read_text())
 
 
-GRAPH = _yaml("dvc.yaml")["stages"]
+GRAPH = {name: stage for file in FILES for name, stage in _yaml(file)["stages"].items()}
 PARAMS = _yaml("params.yaml")
 
 
@@ -55,13 +56,14 @@ def test_the_declared_code_is_the_code_that_runs(stage):
     declared, runs = declared_code(GRAPH[stage]), closure(stage)
     missing, surplus = sorted(set(runs) - set(declared)), sorted(set(declared) - set(runs))
     assert declared == runs, (
-        f"dvc.yaml, stage {stage}: missing {missing}, surplus {surplus}; "
+        f"stage {stage}: missing {missing}, surplus {surplus}; "
         "run `python tests/pipelines/code_closure.py --write`"
     )
 
 
-def test_rewriting_changes_nothing_but_the_lists_of_code():
-    text = (ROOT / "dvc.yaml").read_text()
+@pytest.mark.parametrize("file", FILES)
+def test_rewriting_changes_nothing_but_the_lists_of_code(file):
+    text = (ROOT / file).read_text()
     damaged = text.replace("        - defectops/defects.py\n", "", 1)
     assert damaged != text
     assert rewritten(damaged) == text
@@ -140,11 +142,18 @@ def test_a_stage_depends_on_the_sections_that_it_reads():
     # Training stores the conditioning in its bundle, so it depends on `prepare` as well.
     call = re.compile(r'(?:options|merged)\("(\w+)"')
     read = {s: set(call.findall((ROOT / f"pipelines/{s}.py").read_text())) for s in STAGES}
+    # A study is worked on by processes of its own, which read the rest.
+    read["tune"] |= set(call.findall((ROOT / "defectops/workflows/study_worker.py").read_text()))
     declared = {
         stage: {p.split(".")[0] for p in body(GRAPH[stage])["params"]} - {"defects"}
         for stage in STAGES
     }
     assert declared == read
+
+
+def test_a_repro_never_starts_a_search():
+    assert "tune" not in _yaml("dvc.yaml")["stages"]
+    assert list(_yaml("studies/dvc.yaml")["stages"]) == ["tune"]
 
 
 def test_no_two_stages_write_the_same_place():
