@@ -8,6 +8,7 @@ from pathlib import Path
 from defectops.cli.rim import guarded
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.measurement.quantities import MeasureOptions
+from defectops.measurement.strength import Material
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.quantifying import quantify
 
@@ -17,7 +18,8 @@ def main(defect: str) -> None:
     parameters = load_parameters(Path())
     options = parameters.options("quantify", defect, MeasureOptions)
     conditioning = parameters.options("prepare", defect, ConditioningOptions)
-    quantify(Path(), parameters.defect(defect), options, conditioning)
+    material = parameters.options("material", defect, Material)
+    quantify(Path(), parameters.defect(defect), options, conditioning, material)
 
 
 if __name__ == "__main__":

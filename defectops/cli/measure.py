@@ -64,10 +64,25 @@ def measure(
         0, "--edge-px", help="How far off the drawn edges might be; 0 leaves it out."
     ),
     border: str | None = typer.Option(
-        None, "--border", help="gundersen (default), weighted, exclude, all (the paper)."
+        None, "--border", help="gundersen (default), weighted, guard, exclude, all (paper)."
+    ),
+    guard_px: int | None = typer.Option(
+        None, "--guard-px", help="Margin of the border rule guard (64)."
     ),
     foil: str | None = typer.Option(
         None, "--foil", help="t+d (default): particles cut by the surfaces count; t: the paper."
+    ),
+    overlap: str | None = typer.Option(
+        None, "--overlap", help="none (default); union: count for particles hidden in a mask."
+    ),
+    detail: str | None = typer.Option(
+        None, "--detail", help="full (default), or main: densities and mean sizes only."
+    ),
+    probe: str | None = typer.Option(
+        None, "--probe", help="Test lines for dislocations: grid (default), circles, random."
+    ),
+    merging: str | None = typer.Option(
+        None, "--merging", help="corrected (default) for lines that merge; or: as seen."
     ),
     grid_spacing_px: int | None = typer.Option(
         None, "--grid-spacing-px", help="Distance of the lines that count crossings (32)."
@@ -104,6 +119,11 @@ def measure(
 
     options = {
         "border": border,
+        "guard_px": guard_px,
+        "overlap": overlap,
+        "detail": detail,
+        "probe": probe,
+        "merging": merging,
         "foil": foil,
         "grid_spacing_px": grid_spacing_px,
         "level": level,

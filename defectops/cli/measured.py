@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _SMALLEST = 0.05  # percent; what rounds to 0.0 is not printed
+_MAIN = (
+    "areal_density",
+    "number_density",
+    "mean_diameter",
+    "area_fraction",
+    "projected_line_density",
+    "dislocation_density_skeleton",
+    "dislocation_density_grid",
+    "swelling",
+    "barrier_hardening",
+    "taylor_hardening",
+)
 _QUESTIONS = {
     "material": "interval material: where the true value of the material lies",
     "model": "interval model: what this model gives on these fields; a label outside it differs",
@@ -50,8 +62,9 @@ def _drawn(found: Measured) -> None:
     for image in dict.fromkeys(row["image"] for row in found.rows):
         _quantities(str(image), [r for r in found.rows if r["image"] == image])
     last = found.rows[-1]["image"]
-    title = f"{last}: standard uncertainty"
-    _budget(title, [r for r in found.budget if r["image"] == last])
+    title = f"{last}: standard uncertainty of the main quantities"
+    own = [r for r in found.budget if r["image"] == last and r["quantity"] in _MAIN]
+    _budget(title, own)
 
 
 def _finite(row: Row) -> dict[str, Any]:

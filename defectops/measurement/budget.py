@@ -164,8 +164,8 @@ def itemised(
     ``constants``
         Of what strength is computed with.
 
-    A density of zero, or a value without any interval, has no logarithm: its components are
-    undefined, and only the upper end grows.
+    A density of zero has no logarithm: counting is undefined, and only the upper end grows. A value
+    without any interval (a p-value, a mean of one particle) has no other component.
 
     References
     ----------
@@ -185,8 +185,9 @@ def itemised(
     ]
     quantities, components = [], []
     for q in counted:
+        claimed = math.isfinite(q.low) or math.isfinite(q.high)
         own = sorted(
-            (c for c in others if c.quantity == q.quantity),
+            (c for c in others if c.quantity == q.quantity and claimed),
             key=lambda c: COMPONENTS.index(c.component),
         )
         components += [_counting(q), *own]

@@ -105,7 +105,7 @@ def save_counts(table: pd.DataFrame, defect: DefectType, path: Path) -> None:
     Parameters
     ----------
     table : DataFrame
-        Columns ``bin_low_<unit>, bin_high_<unit>, count, low, high``; may be empty.
+        Columns ``bin_low_<unit>, bin_high_<unit>, n, count, low, high``; may be empty.
     defect : DefectType
     path : Path
         PNG or SVG.
@@ -125,7 +125,7 @@ def save_counts(table: pd.DataFrame, defect: DefectType, path: Path) -> None:
                 (lower + upper) / 2, count, ends, fmt="none", ecolor=figures.INK, elinewidth=0.9
             )
             axes.set_ylim(bottom=0)
-            axes.set_title(f"n = {int(count.sum())}, with exact intervals", loc="left", fontsize=9)
+            axes.set_title(f"n = {int(table['n'].sum())}, with intervals", loc="left", fontsize=9)
         else:
             figures.empty(axes, "no object counted")
         figures.save(figure, path)

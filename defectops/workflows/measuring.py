@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,11 @@ from defectops.defects import BUILT_IN, DefectType
 from defectops.errors import SettingsRefused
 from defectops.measurement import budget as budgets
 from defectops.measurement.budget import Alternative, Known, itemised
-from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.consequences import consequences
+from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.paired import model_quantities
 from defectops.measurement.particle_quantities import ParticleMeasurement, observe_particles
+from defectops.measurement.particle_statistics import size_histogram
 from defectops.measurement.plausibility import Claims, refuse_impossible
 from defectops.measurement.quantities import (
     COLUMNS,
@@ -28,8 +29,7 @@ from defectops.measurement.quantities import (
     table_rows,
     why_no_volume,
 )
-from defectops.measurement.strength import Material, constants_sd, hardening
-from defectops.measurement.uncertainty import count_interval
+from defectops.measurement.strength import Material, constants_sd
 from defectops.reporting.budget import bars, save_bars
 from defectops.reporting.sizes import save_counts
 from defectops.workflows.mask_sources import (
@@ -74,8 +74,8 @@ class Measured:
     objects : DataFrame
         One row an object, with its image and source.
     histogram : DataFrame
-        ``source, bin_low_<unit>, bin_high_<unit>, count, low, high`` of all images; empty without
-        objects.
+        `particle_statistics.size_histogram` of all images: particles by diameter, lines by length;
+        no rows without objects.
     notes : tuple of str
         What the user should know: doubts about calibration, suspicious values, what is missing.
     """
@@ -250,11 +250,11 @@ def _report(
     """Add the rows of one image or of all together; return the quantities."""
     rows, items = into
     source = _source(request)
-    found = itemised([s.field for s in seen], _known(seen, request, choices), _strength(choices))
+    found = itemised([s.field for s in seen], _known(seen, request, choices), _derive(choices))
     labels = [s.label for s in seen if s.label is not None]
     if labels:
         exact = itemised(
-            labels, replace(_known(seen, request, choices), alternatives=()), _strength(choices)
+            labels, replace(_known(seen, request, choices), alternatives=()), _derive(choices)
         )
         rows += table_rows(exact.quantities, image=image, region=REGION, source="label")
     rows += table_rows(found.quantities, image=image, region=REGION, source=source)
@@ -269,8 +269,8 @@ def _source(request: MeasureRequest) -> str:
     return "prediction" if request.against or request.threshold is not None else "label"
 
 
-def _strength(choices: Choices) -> budgets.Derive:
-    return lambda found: hardening(found, choices.defect.key, choices.material)
+def _derive(choices: Choices) -> budgets.Derive:
+    return lambda found: consequences(found, choices.defect.key, choices.material)
 
 
 def _known(seen: Sequence[_Seen], request: MeasureRequest, choices: Choices) -> Known:
@@ -291,9 +291,7 @@ def _plausible(one: _Seen, quantities: Sequence[Quantity]) -> list[str]:
     if calibration.pixel_size_nm is None:
         return []
     value = {q.quantity: q.value for q in quantities if q.value > 0}
-    more: dict[str, Any] = {
-        "dislocation_density_m2": value.get("dislocation_density_skeleton")
-    }
+    more: dict[str, Any] = {"dislocation_density_m2": value.get("dislocation_density_skeleton")}
     if isinstance(one.field, ParticleMeasurement):
         diameters = one.field.objects["equivalent_diameter_nm"]
         more = {
@@ -319,24 +317,13 @@ def _objects(seen: Sequence[_Seen], request: MeasureRequest) -> pd.DataFrame:
 
 
 def _histogram(seen: Sequence[_Seen], choices: Choices) -> pd.DataFrame:
-    """Count sizes over equal bins, with the exact interval of each count."""
+    """Sizes of all images; of those in the unit of the first if some have no pixel size."""
     unit = seen[0].field.calibration.length_unit
-    name = "length" if choices.defect.shape == "line" else "equivalent_diameter"
-    own = [s.field.objects for s in seen if s.field.calibration.length_unit == unit]
-    sizes = np.concatenate([table[f"{name}_{unit}"].to_numpy() for table in own])
-    columns = [f"bin_low_{unit}", f"bin_high_{unit}", "count", "low", "high"]
-    if not sizes.size:
-        return pd.DataFrame(columns=columns)
-    # Rice's rule: as many bins as the counts can bear.
-    bins = math.ceil(2 * sizes.size ** (1 / 3))
-    counts, edges = np.histogram(sizes, np.linspace(0, float(sizes.max()), bins + 1))
-    ends = [count_interval(int(c), choices.options.level) for c in counts]
-    rows = zip(
-        edges[:-1].round(4),
-        edges[1:].round(4),
-        counts.tolist(),
-        (e.low for e in ends),
-        (e.high for e in ends),
-        strict=True,
-    )
-    return pd.DataFrame(list(rows), columns=columns)
+    own = pd.concat([s.field.objects for s in seen if s.field.calibration.length_unit == unit])
+    if choices.defect.shape == "line":
+        sizes = own[f"length_{unit}"].to_numpy()
+        weights = np.ones(sizes.size)
+    else:
+        sizes = own[f"equivalent_diameter_{unit}"].to_numpy()
+        weights = own["counts_in_size"].to_numpy()
+    return size_histogram(sizes, weights, unit=unit, level=choices.options.level)

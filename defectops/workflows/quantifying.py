@@ -15,11 +15,14 @@ import pandas as pd
 from defectops.atomic import replacing, write_text
 from defectops.dataset.synthesis_truth import true_quantities
 from defectops.learning import machine
-from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.budget import COLUMNS as BUDGET_COLUMNS
+from defectops.measurement.budget import SEGMENTATION, Alternative, Known, budget_rows, itemised
+from defectops.measurement.consequences import consequences
+from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.paired import model_quantities
 from defectops.measurement.particle_quantities import observe_particles
-from defectops.measurement.pooling import Measurement, pool
 from defectops.measurement.quantities import COLUMNS, MeasureOptions, table_rows
+from defectops.measurement.strength import Material, constants_sd
 from defectops.micrograph import Array, Calibration, Field, Region, load_fields
 from defectops.workflows.champions import load_champion
 
@@ -27,9 +30,13 @@ if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.imaging.conditioning import ConditioningOptions
     from defectops.learning.inference import LoadedModel
+    from defectops.measurement.pooling import Measurement
 
 POOLED = "pooled"
 _BINS = 20
+# How far off the operating point might be, as probability.
+_SHIFTS = (-0.1, 0.1)
+_SHIFTED = tuple(f"threshold {shift:+g}" for shift in _SHIFTS)
 # Columns of objects that are positions along the rows' and along the columns' axis.
 _PLACES = (
     ["centroid_row_px", "top_px", "bottom_px"],
@@ -44,6 +51,33 @@ class _Seen:
     field: Field
     label: Measurement | None
     prediction: Measurement
+    others: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class _Reports:
+    """Draws quantities with their budgets, and keeps the items of the budgets."""
+
+    defect: DefectType
+    material: Material
+    budget: list[dict[str, object]]
+
+    def material_rows(
+        self,
+        fields: Sequence[Measurement],
+        alternatives: Sequence[Alternative] = (),
+        *,
+        image: str,
+        region: str,
+        source: str = "prediction",
+    ) -> list[dict[str, object]]:
+        """Return the rows of several fields together, with the interval ``material``."""
+        key, material = self.defect.key, self.material
+        known = Known(constants_relative_sd=constants_sd(key, material), alternatives=alternatives)
+        found = itemised(fields, known, lambda given: consequences(given, key, material))
+        items = budget_rows(found.components, image=image, region=region, source=source)
+        self.budget.extend(items)
+        return table_rows(found.quantities, image=image, region=region, source=source)
 
 
 def quantify(
@@ -51,6 +85,7 @@ def quantify(
     defect: DefectType,
     options: MeasureOptions,
     conditioning: ConditioningOptions | None = None,
+    material: Material | None = None,
 ) -> pd.DataFrame:
     """Measure what `evaluate` segmented, and whole micrographs, with the champion of one defect.
 
@@ -67,6 +102,8 @@ def quantify(
     options : MeasureOptions
     conditioning : ConditioningOptions, optional
         What the fields went through; checked against what the champion was trained with.
+    material : Material, optional
+        Constants for the hardening by this type of defect.
 
     Returns
     -------
@@ -75,13 +112,15 @@ def quantify(
 
     Notes
     -----
-    Also written: ``results/objects/<defect>.parquet`` (one row an object of dev+test),
+    Also written: ``results/budget/<defect>.csv`` (what each interval is made of),
+    ``results/objects/<defect>.parquet`` (one row an object of dev+test),
     ``results/histograms/<defect>.csv`` and ``results/timing/<defect>.csv``.
     """
     machine.settle()
     results = root / "results"
     champion = load_champion(root, defect, conditioning)
     rows: list[dict[str, object]] = []
+    reports = _Reports(defect, material or Material(), [])
     seen: dict[str, list[_Seen]] = {}
     timing: list[dict[str, object]] = []
     if champion is not None:
@@ -93,7 +132,9 @@ def quantify(
         seen["whole"] = list(_whole(root, defect, champion, options, timing))
         truths = _truths(root, defect)
         for region, fields_seen in seen.items():
-            rows += _region_rows(region, fields_seen, truths, defect)
+            rows += _region_rows(region, fields_seen, truths, reports)
+    budget = pd.DataFrame(reports.budget, columns=list(BUDGET_COLUMNS))
+    write_text(results / "budget" / f"{defect.key}.csv", budget.to_csv(index=False))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_text(results / "quantities" / f"{defect.key}.csv", table.to_csv(index=False))
     compared = seen.get("dev+test", [])
@@ -143,8 +184,16 @@ def _segmented_sides(folder: Path) -> dict[str, list[Field]]:
 def _see(defect: DefectType, field: Field, threshold: float, options: MeasureOptions) -> _Seen:
     """Measure label and prediction; `field.intensity` holds the probability."""
     label = _observe(defect, field.label, field.calibration, options, field.ignore)
-    mask = field.intensity >= threshold
-    return _Seen(field, label, _observe(defect, mask, field.calibration, options, field.ignore))
+    prediction, *others = (
+        _observe(defect, field.intensity >= at, field.calibration, options, field.ignore)
+        for at in (threshold, *_shifted(threshold))
+    )
+    return _Seen(field, label, prediction, tuple(others))
+
+
+def _shifted(threshold: float) -> list[float]:
+    """Return thresholds that would have been as good."""
+    return [float(np.clip(threshold + shift, 0.01, 0.99)) for shift in _SHIFTS]
 
 
 def _observe(
@@ -168,51 +217,70 @@ def _whole(
     for path in sorted((root / "prepared" / defect.key).glob("*.npz")):
         (field,) = load_fields(path)
         started = time.perf_counter()
-        mask = champion.probability(field.intensity) >= champion.bundle.threshold
+        probability = champion.probability(field.intensity)
         segmented = time.perf_counter()
-        measured = _observe(defect, mask, field.calibration, options, field.ignore)
+        threshold = champion.bundle.threshold
+        scale = field.calibration
+        measured = _observe(defect, probability >= threshold, scale, options, field.ignore)
         done = time.perf_counter()
         for step, seconds in (
             ("segmentation", segmented - started),
             ("quantification", done - segmented),
         ):
             timing.append({"image": field.image, "step": step, "seconds": round(seconds, 4)})
-        yield _Seen(field, None, measured)
+        others = [
+            _observe(defect, probability >= at, scale, options, field.ignore)
+            for at in _shifted(threshold)
+        ]
+        yield _Seen(field, None, measured, tuple(others))
 
 
 def _region_rows(
     region: str,
     seen: Sequence[_Seen],
     truths: Mapping[str, Any],
-    defect: DefectType,
+    reports: _Reports,
 ) -> list[dict[str, object]]:
     rows = []
+    defect = reports.defect
     images = list(dict.fromkeys(s.field.image for s in seen))
     for image in images:
-        rows += _group_rows(image, region, [s for s in seen if s.field.image == image])
+        own = [s for s in seen if s.field.image == image]
+        rows += _group_rows(image, region, own, reports)
         if image in truths:
             regions = [s.field.region for s in seen if s.field.image == image]
             rows += _truth_rows(image, region, [(truths[image], r) for r in regions], defect)
     one_scale = len({s.field.calibration.calibrated for s in seen}) == 1
     if len(images) > 1 and one_scale:
-        rows += _group_rows(POOLED, region, seen)
+        rows += _group_rows(POOLED, region, seen, reports)
         if all(image in truths for image in images):
             parts = [(truths[s.field.image], s.field.region) for s in seen]
             rows += _truth_rows(POOLED, region, parts, defect)
     return rows
 
 
-def _group_rows(image: str, region: str, seen: Sequence[_Seen]) -> list[dict[str, object]]:
+def _group_rows(
+    image: str, region: str, seen: Sequence[_Seen], reports: _Reports
+) -> list[dict[str, object]]:
     predicted = [s.prediction for s in seen]
     labelled = [s.label for s in seen if s.label is not None]
     rows = []
     if labelled:
-        rows += table_rows(pool(labelled), image=image, region=region, source="label")
-    rows += table_rows(pool(predicted), image=image, region=region, source="prediction")
+        rows += reports.material_rows(labelled, image=image, region=region, source="label")
+    spread = _other_thresholds(seen)
+    rows += reports.material_rows(predicted, spread, image=image, region=region)
     if labelled:
         model = model_quantities(labelled, predicted)
         rows += table_rows(model, image=image, region=region, source="prediction")
     return rows
+
+
+def _other_thresholds(seen: Sequence[_Seen]) -> list[Alternative]:
+    """Return the same fields segmented at a threshold a little lower and a little higher."""
+    return [
+        Alternative(SEGMENTATION, said, [s.others[i] for s in seen])
+        for i, said in enumerate(_SHIFTED)
+    ]
 
 
 def _truths(root: Path, defect: DefectType) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def test_several_masks_are_pooled(save, run):
     counted = 79 * 99 + 59 * 69
     assert value(found, "areal_density", image="pooled") == pytest.approx(5 / (counted * 0.25e-18))
     assert [r["image"] for r in found.rows][-1] == "pooled"
-    assert found.histogram["count"].sum() == 5
+    assert found.histogram["n"].sum() == 5
 
 
 def test_against_labels_there_are_two_intervals(save, run, tmp_path):
@@ -374,7 +374,7 @@ def test_tables_and_figures_are_the_same_bytes_again(save, run, tmp_path):
 
 def test_the_histogram_counts_every_object_with_its_interval(save, run):
     table = run(save("a.tif", discs(SHAPE, *CENTRES))).histogram
-    assert table["count"].sum() == 4
+    assert table["n"].sum() == 4
     assert (table["low"] <= table["count"]).all()
     assert (table["high"] > table["count"]).all()
     assert list(table.columns[:2]) == ["bin_low_nm", "bin_high_nm"]
