@@ -25,6 +25,8 @@ NOUNS = {
     "config": Noun("defectops.cli.config", "Check params.yaml or a study file."),
     "data": Noun("defectops.cli.data", "Import, check and describe micrographs and labels."),
     "doctor": Noun("defectops.cli.doctor", "Find and repair stale runs and broken promotions."),
+    "label-next": Noun("defectops.cli.label_next", "Choose which field to label next."),
+    "lineage": Noun("defectops.cli.lineage", "Show whose weights a trial or version started from."),
     "measure": Noun("defectops.cli.measure", "Measure masks from any program; no model needed."),
     "models": Noun("defectops.cli.models", "List registered versions and past champions."),
     "panel": Noun("defectops.cli.panel", "Compare a machine with human experts."),

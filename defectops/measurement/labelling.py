@@ -223,8 +223,8 @@ def choose_windows(
         raise LabelRefused(
             "windows",
             "E_EMPTY" if not n else "E_CONFIG",
-            f"{n} windows to choose {top} from; between 1 and {_MOST_WINDOWS} windows and a choice "
-            "of at least one are needed: give more pictures, or larger windows",
+            f"{n} fields to choose {top} from; 1 to {_MOST_WINDOWS} that the model was not trained "
+            "on are needed, and a choice of at least one: give other pictures or larger fields",
         )
     spread = np.sqrt(windows["model_variance"].to_numpy(dtype=np.float64))
     known = spread[:, None] * _alike(features) * spread[None, :]
