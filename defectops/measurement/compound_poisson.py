@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from defectops.measurement.uncertainty import LEVEL, UNDEFINED, Interval, log_interval
 
@@ -62,12 +62,10 @@ def gamma_interval(
 
     def below(x: float) -> float:
         parts = [
-            float(stats.gamma.cdf(x, mean**2 / variance, scale=variance / mean))
-            if mean > 0
-            else 1.0
+            special.gammainc(mean**2 / variance, x * mean / variance) if mean > 0 else 1.0
             for mean, variance in (seen, extended)
         ]
-        return sum(parts) / 2
+        return float(sum(parts)) / 2
 
     far = extended[0] + _FARTHEST * math.sqrt(extended[1])
     near = 1e-12 * far

@@ -108,7 +108,7 @@ class _Joining:
         for pair in pairs:
             self._join(crossing, list(pair))
         met = len(crossing.path) - len(pairs) - 1
-        self.meeting += [self.lines.point[crossing.point].mean(axis=0)] * met
+        self.meeting += [self.lines.point[crossing.point[0]]] * met
         once = np.delete(crossing.path, [other for _, other in pairs])
         self.met_path += once.tolist()
         self.met_times += [2 * met / once.size] * once.size

@@ -101,7 +101,13 @@ class _Pooled:
     @property
     def laid(self) -> bool:
         """Whether each family of test lines has some length in the fields."""
-        return all(self._test_length(family) > 0 for family in self.fields[0].families)
+        return all(length > 0 for length in self.laid_length.values())
+
+    @cached_property
+    def laid_length(self) -> dict[str, float]:
+        """Length of the test lines of each family."""
+        families = self.fields[0].families
+        return {name: sum(f.test_length(name) for f in self.fields) for name in families}
 
     def of_lines(self, column: str) -> Array:
         """Return a column of the tables of objects, line by line."""
@@ -111,20 +117,17 @@ class _Pooled:
         """Return the sum of a column over all tiles."""
         return float(sum(f.tiles[column].sum() for f in self.fields))
 
+    @cached_property
     def per_test_length(self) -> Array:
         """Projected length over area that each line stands for by its crossings.
 
         A test line of length L crosses lines ``(2/pi) L`` times their length per area, on the mean
         over directions; families of test lines in several directions count alike.
         """
-        families = self.fields[0].families
         found = np.zeros(self.length.size)
-        for family in families:
-            found += self.of_lines(f"crossings_{family}") / (self._test_length(family) or math.nan)
-        return np.asarray(found * math.pi / 2 / len(families))
-
-    def _test_length(self, family: str) -> float:
-        return sum(f.test_length(family) for f in self.fields)
+        for family, laid in self.laid_length.items():
+            found += self.of_lines(f"crossings_{family}") / (laid or math.nan)
+        return np.asarray(found * math.pi / 2 / len(self.laid_length))
 
 
 def _skeleton(pooled: _Pooled) -> Quantity:
@@ -146,7 +149,7 @@ def _skeleton(pooled: _Pooled) -> Quantity:
 def _grid(pooled: _Pooled) -> Quantity:
     """Crossings with each family of test lines, each over its own length."""
     hidden, options = pooled.merging, pooled.options
-    per_line = pooled.per_test_length()
+    per_line = pooled.per_test_length
     value, interval = float("nan"), UNDEFINED
     if pooled.laid:
         value = float(per_line.sum()) * hidden.factor
@@ -165,7 +168,7 @@ def _grid(pooled: _Pooled) -> Quantity:
 
 def _ratio(pooled: _Pooled) -> Quantity:
     """Density by crossings over density by length, with an alarm if it is not what it should be."""
-    per_line, level = pooled.per_test_length(), pooled.options.level
+    per_line, level = pooled.per_test_length, pooled.options.level
     value, interval = float("nan"), UNDEFINED
     if pooled.laid and pooled.length.sum() > 0:
         value = float(per_line.sum()) / (float(pooled.length.sum()) / pooled.area)

@@ -20,6 +20,8 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 # pixels, else thinning would eat their ends as it does with real ends.
 _MARGIN_PX = 16
 _PRUNING_PASSES = 12
+# Thinning forks the blunt end of a line into its two corners, 0.71 widths away.
+_FORK = 0.75
 
 
 def _removable() -> tuple[Array, Array]:
@@ -59,7 +61,8 @@ class ObjectOptions:
         The same as a fraction of the smaller half-width; the larger of both decides, so that a
         large irregular particle is not cut where a small one would be.
     max_spur_px : float
-        Side branches of a centre line shorter than this are artefacts of thinning and pruned.
+        Side branches of a centre line shorter than this, or than three quarters of the lines'
+        width, are artefacts of thinning and pruned.
     min_line_px : float
         Separate lines shorter than this in total are dropped.
     """
@@ -156,8 +159,10 @@ def centre_lines(clean: Array, options: ObjectOptions | None = None) -> Array:
     if not clean.any():
         return clean
     extended = np.pad(clean, _MARGIN_PX, mode="edge")
-    centre = _prune(thinned(extended), chosen.max_spur_px)
-    centre = _drop_short(centre, chosen.min_line_px)
+    thin = thinned(extended)
+    width_px = extended.sum() / thin.sum()
+    centre, lines = _pruned(thin, max(chosen.max_spur_px, _FORK * width_px))
+    centre = _drop_short(centre, lines, chosen.min_line_px)
     inner = slice(_MARGIN_PX, -_MARGIN_PX)
     return np.ascontiguousarray(centre[inner, inner])
 
@@ -314,9 +319,10 @@ def _touching(basins: Array, distance: Array, down: int, right: int) -> tuple[Ar
     return np.minimum(a[meet], b[meet]), np.maximum(a[meet], b[meet]), neck
 
 
-def _prune(centre: Array, max_spur_px: float) -> Array:
+def _pruned(centre: Array, max_spur_px: float) -> tuple[Array, TracedLines]:
+    """Return centre lines without spurs, and their paths."""
+    lines = trace(centre)
     for _ in range(_PRUNING_PASSES):
-        lines = trace(centre)
         spurs = _shortest_spurs(lines, max_spur_px)
         if not spurs.size:
             break
@@ -324,7 +330,8 @@ def _prune(centre: Array, max_spur_px: float) -> Array:
         doomed = np.isin(lines.path, spurs) & (lines.degree[lines.node] < 3)
         centre.ravel()[lines.pixels[lines.node[doomed]]] = False
         centre = thinned(centre)
-    return centre
+        lines = trace(centre)
+    return centre, lines
 
 
 def _shortest_spurs(lines: TracedLines, max_spur_px: float) -> Array:
@@ -343,9 +350,8 @@ def _shortest_spurs(lines: TracedLines, max_spur_px: float) -> Array:
     return np.asarray(which[order][first])
 
 
-def _drop_short(centre: Array, min_line_px: float) -> Array:
+def _drop_short(centre: Array, lines: TracedLines, min_line_px: float) -> Array:
     pieces, count = ndimage.label(centre, structure=_EIGHT)
-    lines = trace(centre)
     piece = pieces.ravel()[lines.pixels[lines.first_node]]
     length = np.bincount(piece, weights=lines.path_length_px, minlength=count + 1)
     keep = length >= min_line_px
