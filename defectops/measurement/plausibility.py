@@ -237,10 +237,12 @@ def _wider_than_foil(claims: Claims) -> Finding | None:
     if t is None:
         return None
     if d is not None and d > t:
+        p = claims.pixel_size_nm
+        smaller = "" if p is None else f", or a pixel size of {p * t / d:.2g} nm or less"
         return Finding(
             "impossible" if d > _IMPOSSIBLE * t else "suspicious",
             f"particles of {d:.3g} nm are wider than their foil of {t:.3g} nm: both surfaces cut "
-            f"them, and spheres need a foil of {d:.3g} nm or more",
+            f"them, and spheres need a foil of {d:.3g} nm or more{smaller}",
         )
     if widest is not None and widest > t:
         return Finding(

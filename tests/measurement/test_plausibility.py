@@ -98,6 +98,8 @@ def test_the_widest_particle_and_the_foil():
     assert "61 nm is wider than the foil of 60 nm" in wide.sentence
     (none,) = check(Claims(thickness_nm=1.8, diameter_nm=10.2))
     assert none.verdict == "impossible"
+    (scaled,) = check(Claims(pixel_size_nm=3.2, thickness_nm=10.0, diameter_nm=32.0))
+    assert "a foil of 32 nm or more, or a pixel size of 1 nm or less" in scaled.sentence
 
 
 def test_particles_cannot_fill_more_than_they_can_be_packed():
