@@ -54,6 +54,7 @@ _TWINS = {
     "projected_line_density": "projected_line_density_grid",
 }
 _TWINS |= {there: here for here, there in _TWINS.items()}
+_NO_REMARK = "no thickness is known"
 _LENGTH = re.compile(r"(?:nm|m)(?:\^(-?\d+))?")
 
 
@@ -174,8 +175,9 @@ def itemised(
     """
     given = known or Known()
     more = derive or (lambda _: [])
-    methods = {q.quantity: q.method for q in _drawn(fields, more)}
-    counted = [replace(q, method=methods[q.quantity]) for q in _drawn(_exact(fields), more)]
+    exact = _exact(fields)
+    said = _thickness_remark(exact), _thickness_remark(fields)
+    counted = [replace(q, method=q.method.replace(*said)) for q in _drawn(exact, more)]
     others = [
         *_field_components(fields, counted),
         *_scale_components(fields, counted, more, given.pixel_size_relative_sd),
@@ -227,6 +229,12 @@ def _drawn(fields: Sequence[Measurement], derive: Derive) -> list[Quantity]:
 def _exact(fields: Sequence[Measurement]) -> list[Measurement]:
     """Return fields whose thickness has no uncertainty, so that intervals hold counting alone."""
     return [_with(f, replace(f.calibration, thickness_sd_nm=None)) for f in fields]
+
+
+def _thickness_remark(fields: Sequence[Measurement]) -> str:
+    """Return what the methods say of the thickness; where there is none, they say nothing."""
+    foil = pooled_thickness([(f.field_area, f.calibration) for f in fields])
+    return _NO_REMARK if foil is None else foil.remark
 
 
 def _with(field: Measurement, calibration: Calibration) -> Measurement:
