@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from defectops.cli.output import note
-from defectops.cli.tune_progress import Progress, View, columns_for
+from defectops.cli.tune_progress import COLUMNS, Progress, View, columns_for
 from defectops.errors import DefectopsError, one_line
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ Say = Callable[[Mapping[str, Any], str], None]
 Look = Callable[[str], "tuple[StudyState, Plan]"]
 
 _HEAD_LINES = 4  # the title, the header, the line below, and one for the cursor
+_GAP = 3  # between two columns of Rich's simple table
 _NUMBERS = {"trial", "gen", "epoch", "dev IoU", "best"}
 _STYLES = {"running": "bold", "pruned": "dim", "failed": "red", "stopped": "dim", "lost": "dim"}
 
@@ -93,19 +94,24 @@ def drawn(view: View, width: int) -> Group:
 
     names = columns_for(width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for at, name in enumerate(names):
-        # No wrapping: a row that grows by a line would push the table beyond the screen. The
-        # remark is what gives way.
-        room = max([len(name), *(len(cells[at]) for cells in view.rows)])
-        table.add_column(
-            name,
-            justify="right" if name in _NUMBERS else "left",
-            no_wrap=True,
-            min_width=None if name == "remark" else room,
-            overflow="ellipsis",
-        )
-    for at, cells in enumerate(view.rows):
+    for name in names:
+        # No wrapping: a row that grows by a line would push the table beyond the screen.
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
+    rows = [[one_line(cell) for cell in cells[: len(names)]] for cells in view.rows]
+    if names[-1] == "remark":
+        _shorten_remarks(rows, width)
+    for at, cells in enumerate(rows):
         style = "green" if at == view.best else _STYLES.get(cells[2], "")
         # As Text: what a reason quotes is not markup.
-        table.add_row(*(Text(one_line(c), style) for c in cells[: len(names)]))
+        table.add_row(*(Text(cell, style) for cell in cells))
     return Group(Text(one_line(view.title), "bold", no_wrap=True, overflow="ellipsis"), table)
+
+
+def _shorten_remarks(rows: list[list[str]], width: int) -> None:
+    """Cut the last cells to the room that the others leave; Rich would take it from all alike."""
+    columns = list(zip(COLUMNS, *rows, strict=True))[:-1]
+    taken = sum(max(map(len, column)) + _GAP for column in columns)
+    room = max(width - taken, 1)
+    for row in rows:
+        if len(row[-1]) > room:
+            row[-1] = row[-1][: room - 1] + "…"
