@@ -11,6 +11,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from defectops.errors import LabelRefused
+from defectops.measurement.distances import edge_distance
 from defectops.measurement.lines import TracedLines, trace
 
 Array = npt.NDArray[Any]
@@ -114,7 +115,7 @@ def label_particles(mask: Array, options: ObjectOptions | None = None) -> Array:
     """
     chosen = options or ObjectOptions()
     clean = _clean(_plane(mask), chosen.min_area_px, chosen.max_hole_px)
-    distance = ndimage.distance_transform_edt(clean)
+    distance = edge_distance(clean)
     peaks = clean & (distance == ndimage.maximum_filter(distance, size=3))
     markers, count = ndimage.label(peaks, structure=_EIGHT)
     if not count:
