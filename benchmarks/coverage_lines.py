@@ -28,7 +28,7 @@ from defectops.measurement.quantities import MeasureOptions, Quantity
 from defectops.micrograph import Calibration
 
 FIELDS_PER_CELL = 185
-DEFAULT, POOLED = "default", "all"
+DEFAULT = "default"
 DENSITIES = ("dislocation_density_skeleton", "dislocation_density_grid")
 SPREAD = math.radians(15.0)  # of the preferred direction, as `SegmentOptions` draws it
 GRID_PX = 32
@@ -99,7 +99,7 @@ def cells() -> list[Cell]:
 
 
 def line_rows(fields_per_cell: int = FIELDS_PER_CELL, seed: int = 0) -> list[dict[str, Any]]:
-    """Return bias and coverage of each estimator in each cell and over all cells.
+    """Return bias and coverage of each estimator in each cell.
 
     Parameters
     ----------
@@ -115,14 +115,11 @@ def line_rows(fields_per_cell: int = FIELDS_PER_CELL, seed: int = 0) -> list[dic
         points, since its truth may be 0. Coverage is of the material's value, NaN where a variant
         has no interval; its ends are exact binomial ones at 95 %.
     """
-    found = [
-        c
+    return [
+        found.row()
         for number, cell in enumerate(cells())
-        for c in judged(cell, fields_per_cell, (seed, number))
+        for found in judged(cell, fields_per_cell, (seed, number))
     ]
-    keys = dict.fromkeys((c.quantity, c.variant) for c in found)
-    pooled = [_pooled([c for c in found if (c.quantity, c.variant) == key]) for key in keys]
-    return [c.row() for c in [*found, *pooled]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +217,11 @@ def _default(_: SegmentField, measured: LineMeasurement, cell: Cell) -> dict[str
 
 
 def _probe(probe: Any) -> Variant:
+    """Count with other test lines, where a preferred direction makes a difference."""
+
     def variant(drawn: SegmentField, measured: LineMeasurement, cell: Cell) -> dict[str, Quantity]:
+        if not cell.texture:
+            return {}
         options = MeasureOptions(probe=probe, seed=measured.options.seed, detail="main")
         found = line_quantities([_observed(drawn, cell, options)])
         return {q.quantity: q for q in found if q.quantity == "dislocation_density_grid"}
@@ -269,18 +270,6 @@ VARIANTS: dict[str, Variant] = {
     "no 4/pi": _without_tilt,
     "runs of the mask": _mask_runs,
 }
-
-
-def _pooled(parts: list[Judged]) -> Judged:
-    first = parts[0]
-    return Judged(
-        first.quantity,
-        first.variant,
-        POOLED,
-        np.concatenate([p.error / p.weight.mean() for p in parts]),
-        np.concatenate([p.weight / p.weight.mean() for p in parts]),
-        np.concatenate([p.holds for p in parts]),
-    )
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from defectops.measurement.uncertainty import LEVEL, UNDEFINED, Interval, log_interval
 
@@ -102,7 +102,9 @@ def ratio_interval(above: Array, below: Array, level: float = LEVEL) -> Interval
     return log_interval(total[0] / total[1], relative, freedom, level)
 
 
-def resultant_interval(found: float, square_share: float, level: float = LEVEL) -> Interval:
+def resultant_interval(
+    found: float, second: float, square_share: float, level: float = LEVEL
+) -> Interval:
     """Interval of the length of the mean of unit vectors with unequal weights.
 
     Parameters
@@ -110,6 +112,8 @@ def resultant_interval(found: float, square_share: float, level: float = LEVEL) 
     found : float
         Length of the weighted mean of the vectors, 0 to 1; on the mean longer than what it
         estimates.
+    second : float
+        Weighted mean cosine of twice the angle between the vectors and their mean.
     square_share : float
         Sum of the squared weights over the square of their sum.
     level : float
@@ -117,17 +121,19 @@ def resultant_interval(found: float, square_share: float, level: float = LEVEL) 
     Returns
     -------
     Interval
-        Those lengths r for which what was found is in neither tail. A component of the mean has the
-        variance ``square_share (1 - r^2) / 2``; the found length squared over that follows a
-        non-central chi-square distribution with two degrees of freedom.
+        Those lengths r for which what was found is in neither tail. Along the mean its variance is
+        ``square_share ((1 + second) / 2 - r^2)``, at least that of normally spread directions; the
+        found length squared over it follows a non-central chi-square distribution with two degrees
+        of freedom.
     """
     tail = (1 - level) / 2
 
     def below(true: float) -> float:
-        sd = math.sqrt(square_share * (1 - true**2) / 2)
+        spread = max((1 + second) / 2 - true**2, (1 - true**2) ** 2 / 2)
+        sd = math.sqrt(square_share * spread)
         if true > _CERTAIN * sd:
-            return float(stats.norm.cdf((found - true) / sd))
-        return float(stats.ncx2.cdf((found / sd) ** 2, 2, (true / sd) ** 2))
+            return float(special.ndtr((found - true) / sd))
+        return float(special.chndtr((found / sd) ** 2, 2, (true / sd) ** 2))
 
     def end(probability: float) -> float:
         if below(0.0) <= probability:

@@ -188,11 +188,14 @@ def _anisotropy(pooled: _Pooled) -> Quantity:
     total, square = float(pooled.length.sum()), float((pooled.length**2).sum())
     value, interval = float("nan"), UNDEFINED
     if pooled.length.size >= _FEWEST:
-        found = float(np.hypot(*pooled.axis.sum(axis=0))) / total
+        axis = pooled.axis.sum(axis=0)
+        found = float(np.hypot(*axis)) / total
+        cosine = pooled.axis @ (axis / max(found * total, 1e-12)) / pooled.length
+        second = float(pooled.length @ (2 * cosine**2 - 1)) / total
         share = square / total**2
         # Each line is parallel to itself; what is left of the square are the pairs.
         value = math.sqrt(min(max((found**2 - share) / (1 - share), 0.0), 1.0))
-        interval = resultant_interval(min(found, 1.0), share, pooled.options.level)
+        interval = resultant_interval(min(found, 1.0), second, share, pooled.options.level)
     return material_quantity(
         "anisotropy_index",
         value,
@@ -246,11 +249,12 @@ def _junctions(pooled: _Pooled) -> Quantity:
     count, meets = pooled.in_tiles("meetings"), pooled.of_lines("meets")
     # Meetings that share a line come and go together: pairs of them add to the Poisson variance.
     variance = max(float((meets**2).sum()) - count, count)
-    one_more = max(float(meets.max(initial=0.0)), 1.0)
-    interval = gamma_interval(
-        (count, variance),
-        (count + one_more, variance + one_more**2),
-        (1 - pooled.options.level) / 2,
+    one_more = float(meets.max(initial=0.0)) + 1
+    seen, extended = (count, variance), (count + one_more, variance + one_more**2)
+    tail = (1 - pooled.options.level) / 2
+    # The variance is itself known from few lines: the wider one, as Fay and Feuer have it.
+    interval = Interval(
+        gamma_interval(seen, seen, tail).low, gamma_interval(extended, extended, tail).high
     ).scaled(1 / pooled.area)
     return in_si(
         material_quantity(
