@@ -18,7 +18,8 @@ _Handler = Callable[[int, FrameType | None], object]
 class Interruptions:
     """Remembers a signal during a block, so that `check` can raise again what it raised.
 
-    Outside the main thread, and for a signal that no Python function handles, it does nothing.
+    The end of the block checks too, unless an exception is on its way already. Outside the main
+    thread, and for a signal that no Python function handles, it does nothing.
 
     Examples
     --------
@@ -39,9 +40,11 @@ class Interruptions:
                     signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is None:
+            self.check()
 
     def check(self) -> None:
         """Raise what the signal's handler raises, if there was one and we are still here."""

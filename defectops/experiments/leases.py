@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 DONE = "done"  # attribute of a study: why it stopped
 
+_CUT_SHORT = "its claim was cut short"
+
 Attempts = Mapping[int, Sequence[Attempt]]
 
 
@@ -224,22 +226,21 @@ class Claims:
         attempts = attempts_by_index(rows)
         running = [r for r in rows if r.state == TrialState.RUNNING]
         dead = [(r, reason) for r in running if (reason := self._why_dead(attempt_of(r)))]
-        if not dead:
-            return attempts
         for row, reason in dead:
             attempt = attempt_of(row)
-            attrs: dict[str, object] = {"reason": reason, "dead": True, "died": True}
-            if attempt is not None and self._hopeless(attempts[attempt.task.index]):
+            died = reason != _CUT_SHORT
+            attrs: dict[str, object] = {"reason": reason, "dead": True, "died": died}
+            if died and attempt is not None and self._hopeless(attempts[attempt.task.index]):
                 attrs = {"reason": self._hopeless_reason(), "dead": False, "died": True}
             _close(storage, row._trial_id, attrs)
-        return attempts_by_index(self.study.rows())
+        return attempts_by_index(self.study.rows()) if dead else attempts
 
     def _why_dead(self, attempt: Attempt | None) -> str:
         owner = None if attempt is None else owner_of(attempt.owner)
         if attempt is None or owner is None:
             return "nobody carries it out"
         if attempt.owner.get("worker") == self._me["worker"]:
-            return "its claim was cut short"
+            return _CUT_SHORT
         if life(owner, this_process()) == "gone":
             return f"process {owner.pid} ended without a word"
         beat, since = self._seen.get(attempt.row, (None, 0.0))
@@ -300,6 +301,12 @@ class Claims:
     def _lease(self, row: int, task: Task, attempts: Attempts) -> Lease:
         before = [a for a in attempts.get(task.index, ()) if a.row != row]
         number = len(before) + 1
+        try:
+            folder = take_over(self._files(task.index), number)
+        except BaseException:
+            # Nobody died: a disk without room must not use up the lives of the trial.
+            _close(self.study.store.storage, row, {"reason": _CUT_SHORT, "dead": True})
+            raise
         runs = [a.run_id for a in before if a.run_id]
         choice = Choice(
             study=self.study.name,
@@ -309,7 +316,7 @@ class Claims:
             params=task.params,
             seed=task.seed,
             parent=_parent(task, attempts),
-            folder=take_over(self._files(task.index), number),
+            folder=folder,
             predecessor_run=runs[-1] if runs else None,
         )
         return Lease(self.study, row, task, choice)

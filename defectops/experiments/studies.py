@@ -109,7 +109,8 @@ def open_study(
         See `study_store.open_store`.
     """
     _require_name(name)
-    store = open_store(url or default_url(root))
+    with Interruptions():
+        store = open_store(url or default_url(root))
 
     def find_or_begin() -> StudyHandle:
         with store.lock(name):
@@ -121,7 +122,8 @@ def open_study(
                 _create(store, newest, plan)
             return _handle(store, root, newest, plan)
 
-    study = store.patiently(find_or_begin)
+    with Interruptions():
+        study = store.patiently(find_or_begin)
     _require_same(study, plan)
     return study
 
@@ -131,7 +133,8 @@ def join_study(root: Path, url: str, name: str) -> StudyHandle:
 
     `name` may also be that of an earlier one, such as ``voids.2``.
     """
-    store = open_store(url or default_url(root))
+    with Interruptions():
+        store = open_store(url or default_url(root))
 
     def find() -> StudyHandle:
         newest = _newest(store, name)
@@ -139,7 +142,8 @@ def join_study(root: Path, url: str, name: str) -> StudyHandle:
             raise _no_study(name, store)
         return _handle(store, root, newest, None)
 
-    return store.patiently(find)
+    with Interruptions():
+        return store.patiently(find)
 
 
 def close_study(study: StudyHandle) -> None:
@@ -154,7 +158,8 @@ def state_of(study: StudyHandle) -> StudyState:
         done = study.attrs().get(DONE, "")
         return state_from(study.name, study.plan, study.rows(), done)
 
-    return study.store.patiently(read)
+    with Interruptions():
+        return study.store.patiently(read)
 
 
 def work(  # noqa: PLR0913 - the later ones have defaults that nobody changes but tests

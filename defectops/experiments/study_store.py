@@ -87,7 +87,9 @@ class Store:
             try:
                 with self.faults():
                     return act()
-            except EnvironmentFault:
+            except EnvironmentFault as fault:
+                if fault.code != "E_STUDY":
+                    raise  # not the store: a disk without room, say
                 time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
         with self.faults():
             return act()

@@ -26,6 +26,18 @@ def test_a_signal_that_is_lost_in_a_callback_is_raised_at_the_next_check():
         interruptions.check()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_end_of_the_block_raises_what_was_lost():
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    passed = []
+    with pytest.raises(KeyboardInterrupt), Interruptions():  # noqa: PT012
+        del thing
+        gc.collect()
+        passed.append(kept())
+    assert passed == [None]
+
+
 def test_a_signal_that_is_raised_at_once_passes_through_and_handlers_come_back():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), Interruptions():

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from toy_study import SPACE, Recorder, listing, plan, toy
 
-from defectops.errors import InputRefused, SettingsRefused, TrainingDiverged
+from defectops.errors import EnvironmentFault, InputRefused, SettingsRefused, TrainingDiverged
 from defectops.experiments.studies import (
     Choice,
     Outcome,
@@ -62,14 +62,12 @@ def test_the_same_seed_gives_the_same_export_to_the_byte(run):
     assert listing(one) == listing(two)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_trials(run):
     assert listing(run(folder="a")) != listing(run(plan(seed=8), folder="b"))
 
 
-class Killed(BaseException):
-    """Stands for a process that ends here: nothing of the engine may catch it for good."""
-
-
+@pytest.mark.slow
 def test_a_study_that_is_stopped_in_every_epoch_comes_to_the_same(run, opened, tmp_path):
     expected = listing(run(folder="a"))
     seen = set()
@@ -93,10 +91,10 @@ def test_a_study_that_is_stopped_in_every_epoch_comes_to_the_same(run, opened, t
 
 
 def test_a_study_that_is_done_is_not_gone_on_with(run, opened, tmp_path):
-    study = run()
+    study = run(plan(**SMALL), toy(2))
     before = listing(study)
     recorder = Recorder()
-    work(study, toy(), recorder)
+    work(study, toy(2), recorder)
     assert recorder.heard == []
     assert recorder.done == [before[2]]
     assert listing(study) == before
@@ -120,7 +118,8 @@ def test_indices_have_no_gap_and_children_follow_their_parents(run):
 
 
 def test_the_first_trials_are_those_that_the_plan_gives(run):
-    study = run(plan(first=({"learning_rate": 1e-4}, {"learning_rate": 2e-4, "dropout": 0.5})))
+    first = ({"learning_rate": 1e-4}, {"learning_rate": 2e-4, "dropout": 0.5})
+    study = run(plan(first=first, **SMALL), toy(2))
     trials = state_of(study).trials
     assert trials[0].params["learning_rate"] == 1e-4
     assert 0 <= trials[0].params["dropout"] <= 0.5
@@ -200,6 +199,7 @@ def test_a_hopeless_trial_is_given_up_with_the_reason_and_the_epoch(run):
     assert run(plan(trials=4, generations=0, epochs=6, pruner="none"), hopeless, folder="b")
 
 
+@pytest.mark.slow
 def test_an_evaluator_that_is_given_up_may_clean_up(run):
     closed = []
 
@@ -213,6 +213,7 @@ def test_an_evaluator_that_is_given_up_may_clean_up(run):
     assert closed == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_trials_of_another_generation_are_no_kin(run):
     # Each warm trial is far better than the cold ones, and they are not given up for it.
     study = run(plan(trials=5, generations=1, tolerance=0.0))
@@ -300,6 +301,7 @@ def test_a_function_that_is_no_generator_and_raises_fails_its_trials(run):
     assert (state.best, state.pareto) == (None, [])
 
 
+@pytest.mark.slow
 def test_many_kinds_of_failure_and_the_best_is_sound(run):
     def evaluate(choice):
         kind = choice.index % 20
@@ -340,14 +342,14 @@ def test_a_clean_stop_gives_the_trial_back_at_once(run, opened, tmp_path, interr
 
     recorder = Recorder()
     with pytest.raises(type(interruption)):
-        run(evaluate=toy(each=stop), listener=recorder)
+        run(plan(**SMALL), toy(2, each=stop), recorder)
     assert recorder.heard[-1] == ("stopped", 1, reason)
-    study = opened(tmp_path / "a", "", "voids", plan())
+    study = opened(tmp_path / "a", "", "voids", plan(**SMALL))
     trial = state_of(study).trials[1]
     assert trial.state == "waiting"
     assert [(a.attempt, a.reason, a.epochs) for a in trial.attempts] == [(1, reason, 1)]
     again = Recorder()
-    work(study, toy(each=stop), again)
+    work(study, toy(2, each=stop), again)
     assert again.heard[0] == ("began", 1, 2)
 
 
@@ -414,6 +416,19 @@ def test_files_of_trials_that_ended_are_deleted_and_of_others_kept(run, tmp_path
     assert [p.name for p in kept.iterdir()] == ["2"]
     assert [p.name for p in (kept / "2").iterdir()] == ["attempt-1"]
     assert (kept / "2/attempt-1/checkpoint.json").is_file()
+
+
+def test_no_room_for_a_trials_folder_ends_the_worker_and_spoils_no_trial(run, opened, tmp_path):
+    study = opened(tmp_path / "a", "", "voids", plan(**SMALL))
+    study.folder.mkdir(parents=True)
+    in_the_way = study.folder / "trials"
+    in_the_way.write_text("not a folder")
+    for _ in range(7):
+        with pytest.raises(EnvironmentFault, match=r"attempt-.*E_IO"):
+            work(study, toy(2))
+    in_the_way.unlink()
+    work(study, toy(2))
+    assert [t.state for t in state_of(study).trials] == ["complete", "complete"]
 
 
 # Opening -----------------------------------------------------------------------------------

@@ -27,32 +27,43 @@ ALIKE = {"sampler": "random", "pruner": "none"}  # by which workers do not influ
 # SIGKILL at random moments -------------------------------------------------------------------
 
 
+def begin(act, log):
+    """Start a child that tells its commits, and return it with the pipe in which it does."""
+    commits, there = os.pipe()
+
+    def tell_and_act():
+        tell_commits(there)
+        act()
+
+    child = Child(tell_and_act, log)
+    os.close(there)
+    return child, commits
+
+
+def wait_for_some_moment(draw, commits):
+    """Wait until right at a commit (half of the times), or between two, or while it starts."""
+    kind = draw.random()
+    if kind < 0.1:
+        time.sleep(draw.uniform(0, 0.1))
+        return
+    for _ in range(draw.randrange(1, 40)):
+        if not os.read(commits, 1):
+            return
+    time.sleep(draw.uniform(0, 0.003 if kind < 0.6 else 0.05))
+
+
 def kill_often(root, given, kills, log):
-    """Carry a study out by workers that are killed, half of them near a commit; count the kills."""
+    """Carry a study out by workers that are killed at random moments; count the kills."""
     draw = random.Random(kills)
-    done = 0
-    while done < kills:
-        commits, there = os.pipe()
-
-        def act(pipe=there):
-            tell_commits(pipe)
-            worker(root, "", given, toy(6, 0.01), max_deaths=10**6)()
-
-        child = Child(act, log)
-        os.close(there)
-        if done % 2:
-            for _ in range(draw.randrange(3, 40)):
-                if not os.read(commits, 1):
-                    break
-            time.sleep(draw.uniform(0, 0.003))
-        else:
-            time.sleep(draw.uniform(0.02, 0.3))
+    act = worker(root, "", given, toy(6, 0.01), max_deaths=10**6)
+    for done in range(kills):
+        child, commits = begin(act, log)
+        wait_for_some_moment(draw, commits)
         child.kill()
         os.close(commits)
         if child.wait() != -signal.SIGKILL:
-            break
-        done += 1
-    return done
+            return done
+    return kills
 
 
 def same_after_kills(tmp_path, given, kills):
@@ -223,11 +234,12 @@ def test_a_stop_at_any_moment_ends_cleanly_and_changes_nothing(tmp_path, number,
     draw = random.Random(code)
     act = worker(tmp_path / "b", "", given, toy(6, 0.02))
     for _ in range(30):
-        child = Child(act, tmp_path / "log")
-        time.sleep(draw.uniform(0.05, 0.25))
+        child, commits = begin(act, tmp_path / "log")
+        wait_for_some_moment(draw, commits)
         child.kill(number)
         begun = time.monotonic()
         ended = child.wait()
+        os.close(commits)
         assert time.monotonic() - begun < 5
         assert ended == code, (tmp_path / "log").read_text()
     assert run_to_the_end(tmp_path / "b", "", given, toy(6), tmp_path) == expected

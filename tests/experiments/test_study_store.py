@@ -112,6 +112,7 @@ def test_a_database_that_is_cut_off_is_refused_in_one_line_that_names_it(finishe
     assert len(opened_listing(tmp_path)[0]) == 2
 
 
+@pytest.mark.slow
 def test_a_log_that_is_cut_off_loses_its_end_and_nothing_else(finished, tmp_path):
     expected = opened_listing(copied(finished, tmp_path / "whole").parents[2])
     path = copied(finished, tmp_path / "a")
@@ -185,6 +186,7 @@ def test_a_mistake_of_ours_is_not_told_as_a_fault_of_the_store():
         raise AssertionError("ours")
 
 
+@pytest.mark.slow
 def test_a_database_without_room_ends_the_worker_and_loses_nothing(tmp_path, impatient):
     given = plan(trials=12, generations=0, epochs=4)
     whole = open_study(tmp_path / "a", "", "voids", given)
