@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 Curve = npt.NDArray[np.float64]
 
-FULL_EPOCHS = 40
+FULL_EPOCHS = 20
 RANDOM, KEPT, LEAST_GAIN = 16, 4, 0.002
 UP: tuple[Direction, ...] = ("maximize",)
 

@@ -31,7 +31,7 @@ class PruningOptions:
         Curves of its kind that a trial is compared with at least.
     reach : float
         A trial that lags is kept if at its recent pace it would reach this quantile of what its kin
-        ended with.
+        ended with; 1 is the best of them.
     patience : int
         Epochs without a gain of more than `least_gain`, for ``patient``.
     least_gain : float
@@ -39,9 +39,9 @@ class PruningOptions:
         One of so many goes on at each rung, for ``hyperband``.
     """
 
-    warm_up: int = 2
-    kin_needed: int = 3
-    reach: float = 0.5
+    warm_up: int = 4
+    kin_needed: int = 1
+    reach: float = 1.0
     patience: int = 2
     least_gain: float = 0.002
     reduction: int = 3
@@ -63,7 +63,7 @@ def should_prune(
     ----------
     name : {"median", "hyperband", "patient", "none"}
         ``median``: worse than the median of its kin at the same epoch. ``hyperband``: not among the
-        best third at a rung (2, 6, 18 ... epochs). ``patient``: as ``median``, and without a gain
+        best third at a rung (4, 12, 36 ... epochs). ``patient``: as ``median``, and without a gain
         for some epochs. All three keep a trial that can still catch up.
     own : sequence of float
         Value by epoch, higher is better.

@@ -31,9 +31,9 @@ Points = npt.NDArray[np.float64]
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
 # Trials that are drawn at random before a model of them is worth anything.
-STARTUP_TRIALS = 8
+STARTUP_TRIALS = 5
 # Edge of the box around a parent, as a share of each dimension.
-BOX_WIDTH = 0.25
+BOX_WIDTH = 0.5
 
 _STATES = {
     "complete": TrialState.COMPLETE,

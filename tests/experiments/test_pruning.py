@@ -55,7 +55,7 @@ def test_the_plain_median_kills_a_late_bloomer_that_wins_and_ours_does_not():
         assert pruned_at(LATE_BLOOMER, EARLY, name) is None
 
 
-@pytest.mark.parametrize(("name", "latest"), [("median", 3), ("hyperband", 2), ("patient", 8)])
+@pytest.mark.parametrize(("name", "latest"), [("median", 4), ("hyperband", 4), ("patient", 8)])
 def test_a_hopeless_trial_dies_early_among_its_kin(name, latest):
     assert pruned_at(HOPELESS, EARLY, name) <= latest
 
@@ -75,13 +75,13 @@ def test_a_late_riser_that_cannot_make_it_dies_too():
 
 def test_a_trial_that_has_stopped_rising_loses_its_hope():
     stalled = [0.1, 0.2, 0.3] + [0.31] * (EPOCHS - 3)
-    assert 3 < pruned_at(stalled, EARLY) < EPOCHS
+    assert 4 < pruned_at(stalled, EARLY) < EPOCHS
 
 
 def test_the_reason_names_the_numbers():
-    said = should_prune("median", HOPELESS[:3], EARLY, EPOCHS)
-    assert "0.0865 is under the median of 5 kin, 0.4323" in said
-    assert "after 3 epochs" in said
+    said = should_prune("median", HOPELESS[:4], EARLY, EPOCHS)
+    assert "0.0931 is under the median of 5 kin, 0.4653" in said
+    assert "after 4 epochs" in said
     assert "\n" not in said
 
 
@@ -96,10 +96,10 @@ def test_hyperband_asks_only_at_its_rungs():
 
 
 def test_hyperband_keeps_a_third():
-    kin = [[v] * 2 for v in (0.1, 0.2, 0.3, 0.4, 0.5)]  # six with the trial itself: two places
+    kin = [[v] * 4 for v in (0.1, 0.2, 0.3, 0.4, 0.5)]  # six with the trial itself: two places
 
     def kept(value):
-        return not should_prune("hyperband", [value] * 2, kin, 10)
+        return not should_prune("hyperband", [value] * 4, kin, 10)
 
     assert kept(0.4)
     assert not kept(0.35)
@@ -108,7 +108,7 @@ def test_hyperband_keeps_a_third():
 def test_patient_waits_for_a_standstill():
     # The hope is gone at once, but each epoch still brings a little.
     creeping = [0.05 + 0.005 * e for e in range(EPOCHS)]
-    assert pruned_at(creeping, EARLY, "median") == 2
+    assert pruned_at(creeping, EARLY, "median") == 4
     assert pruned_at(creeping, EARLY, "patient") is None
     assert pruned_at([*creeping[:3], *[creeping[2]] * 7], EARLY, "patient") == 5
 
@@ -119,8 +119,8 @@ def test_an_epoch_that_falls_back_does_not_count_against_a_trial():
 
 
 def test_a_curve_that_is_not_finite_is_no_kin():
-    assert not should_prune("median", [0.0] * 3, [[math.nan] * 3] * 9, EPOCHS)
-    assert not should_prune("median", [0.0] * 3, [[]] * 9, EPOCHS)
+    assert not should_prune("median", [0.0] * 5, [[math.nan] * 5] * 9, EPOCHS)
+    assert not should_prune("median", [0.0] * 5, [[]] * 9, EPOCHS)
 
 
 def test_a_trial_in_its_last_epoch_is_left_to_end():
