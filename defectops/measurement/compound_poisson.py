@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 _FARTHEST = 40.0  # standard deviations: where the search for an end of an interval stops
 _CERTAIN = 30.0  # standard errors: from there on the normal law will do
-_ALL_ALIKE = 1 - 1e-9
+_NEARLY_ALIKE, _ALL_ALIKE = 1 - 1e-6, 1 - 1e-9  # beyond, rounding decides
 
 
 def mid_sum_interval(weights: Array, unseen: float, level: float = LEVEL) -> Interval:
@@ -70,6 +70,8 @@ def gamma_interval(
     far = extended[0] + _FARTHEST * math.sqrt(extended[1])
     near = 1e-12 * far
     low = 0.0 if below(near) > tail else optimize.brentq(lambda x: below(x) - tail, near, far)
+    if below(near) > 1 - tail:  # nothing seen, and nothing more that might have been
+        return Interval(low, 0.0)
     high = optimize.brentq(lambda x: below(x) - (1 - tail), near, far)
     return Interval(float(low), float(high))
 
@@ -127,6 +129,7 @@ def resultant_interval(
         of freedom.
     """
     tail = (1 - level) / 2
+    found = min(found, _NEARLY_ALIKE)
 
     def below(true: float) -> float:
         spread = max((1 + second) / 2 - true**2, (1 - true**2) ** 2 / 2)

@@ -37,7 +37,35 @@ NAMES = {
     "mean_diameter": "Mean diameter",
     "sd_diameter": "Standard deviation of diameter",
     "area_fraction": "Area fraction",
+    "volume_fraction": "Volume fraction",
+    "swelling": "Swelling",
+    "barrier_hardening": "Hardening, this type of barrier alone",
+    "taylor_hardening": "Hardening, dislocations alone",
+    "grid_skeleton_ratio": "Ratio of both dislocation densities",
 }
+# In the table of quantities, but not on the page.
+DETAILS = frozenset(
+    {
+        "anisotropy_index",
+        "clark_evans_ratio",
+        "diameter_p10",
+        "diameter_p90",
+        "junction_density",
+        "line_end_density",
+        "lognormal_median_diameter",
+        "lognormal_p_value",
+        "lognormal_sigma",
+        "mean_circularity",
+        "mean_feret_max",
+        "mean_feret_min",
+        "mean_segment_length",
+        "median_diameter",
+        "nearest_neighbour_distance",
+        "neighbour_spacing",
+        "obstacle_spacing",
+        "segment_density",
+    }
+)
 # The first of each group that has a value makes the headline.
 _HEADLINES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "line": (("dislocation_density_skeleton", "projected_line_density"),),
@@ -162,11 +190,13 @@ def comparisons(table: pd.DataFrame) -> list[Comparison]:
     Returns
     -------
     list of Comparison
-        Ordered by quantity (as in `NAMES`, unknown ones last), pooled before single images,
-        region as in `REGIONS`. Without a test side dev+test repeats dev, and is left out.
+        Without `DETAILS`. Ordered by quantity (as in `NAMES`, unknown ones last), pooled before
+        single images, region as in `REGIONS`. Without a test side dev+test repeats dev, and is left
+        out.
     """
     if table.empty:
         return []
+    table = table[~table["quantity"].isin(DETAILS)]
     text = table.assign(image=table["image"].astype(str), region=table["region"].astype(str))
     regions = set(text["region"])
     if "dev" in regions and "test" not in regions:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Meaning = Literal["auto", "mask", "instances"]
 
 _SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
+_MIN_SIDE_PX = 16
 _TORN = 1.5  # more pieces than this for each number are no instances
 _SPREAD = (0.0, 0.5)
 
@@ -98,6 +99,8 @@ class Mask:
 
     Parameters
     ----------
+    name : str
+        Of the file, for errors.
     values : ndarray, shape (H, W)
         bool: a mask. Integers: one number an object, 0 outside. float32: probabilities.
     calibration : Calibration
@@ -105,6 +108,7 @@ class Mask:
     warnings : tuple of str
     """
 
+    name: str
     values: Array
     calibration: Calibration
     ignore: Array | None = None
@@ -156,6 +160,13 @@ def read_mask(source: MaskSource, request: MeasureRequest, shape: str) -> Mask:
         pixel_size_nm=row.pixel_size_nm if request.pixel_size_nm is None else request.pixel_size_nm,
         uncalibrated=request.uncalibrated or row.uncalibrated,
     )
+    if min(read.pixels.shape) < _MIN_SIDE_PX:
+        rows, columns = read.pixels.shape
+        raise LabelRefused(
+            source.name,
+            "E_TOO_SMALL",
+            f"{rows} x {columns} pixels; at least {_MIN_SIDE_PX} x {_MIN_SIDE_PX} are needed",
+        )
     calibration = read.calibration
     if request.pixel_size_nm is None and calibration.pixel_size_source == "option":
         calibration = replace(calibration, pixel_size_source="manifest")
@@ -167,9 +178,8 @@ def read_mask(source: MaskSource, request: MeasureRequest, shape: str) -> Mask:
     ignore = None
     if source.ignore is not None:
         ignore = read_label(source.ignore, max_pixels=request.max_pixels)
-    return Mask(
-        _meant(source.name, read.pixels, request, shape), calibration, ignore, read.warnings
-    )
+    values = _meant(source.name, read.pixels, request, shape)
+    return Mask(source.name, values, calibration, ignore, read.warnings)
 
 
 def _meant(name: str, values: Array, request: MeasureRequest, shape: str) -> Array:

@@ -13,7 +13,7 @@ import pandas as pd
 from defectops import settings
 from defectops.atomic import write_text
 from defectops.defects import BUILT_IN, DefectType
-from defectops.errors import SettingsRefused
+from defectops.errors import LabelRefused, SettingsRefused
 from defectops.measurement import budget as budgets
 from defectops.measurement.budget import Alternative, Known, itemised
 from defectops.measurement.consequences import consequences
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 POOLED = "pooled"
 REGION = "whole"
+_ALARM = "ALARM: "
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def measure(root: Path, request: MeasureRequest) -> Measured:
     items: list[dict[str, object]] = []
     for one in seen:
         quantities = _report(one.name, [one], request, choices, (rows, items))
-        notes += _plausible(one, quantities)
+        notes += [*_plausible(one, quantities), *_alarms(one.name, quantities)]
     if len(seen) > 1 and len({s.field.calibration.calibrated for s in seen}) == 1:
         _report(POOLED, seen, request, choices, (rows, items))
     why = why_no_volume(s.field.calibration for s in seen)
@@ -237,7 +238,10 @@ def _see(source: MaskSource, mask: Mask, request: MeasureRequest, choices: Choic
 
 def _observe(plane: Array, scale: Mask, choices: Choices) -> Measurement:
     observe = observe_lines if choices.defect.shape == "line" else observe_particles
-    return observe(plane, scale.calibration, choices.options, scale.ignore)
+    try:
+        return observe(plane, scale.calibration, choices.options, scale.ignore)
+    except LabelRefused as error:  # which knows no file
+        raise LabelRefused(scale.name, error.code, f"{error.subject}: {error.message}") from error
 
 
 def _report(
@@ -287,22 +291,37 @@ def _known(seen: Sequence[_Seen], request: MeasureRequest, choices: Choices) -> 
 
 def _plausible(one: _Seen, quantities: Sequence[Quantity]) -> list[str]:
     """Refuse what cannot be true of a field; return sentences on what is odd."""
-    calibration = one.field.calibration
-    if calibration.pixel_size_nm is None:
-        return []
     value = {q.quantity: q.value for q in quantities if q.value > 0}
-    more: dict[str, Any] = {"dislocation_density_m2": value.get("dislocation_density_skeleton")}
-    if isinstance(one.field, ParticleMeasurement):
-        diameters = one.field.objects["equivalent_diameter_nm"]
-        more = {
+    calibration = one.field.calibration
+    found = {"area_fraction": value.get("area_fraction")}
+    if calibration.calibrated:
+        found |= {
+            "pixel_size_nm": calibration.pixel_size_nm,
+            "thickness_nm": calibration.thickness_nm,
             "diameter_nm": value.get("mean_diameter"),
             "diameter_sd_nm": value.get("sd_diameter"),
-            "largest_diameter_nm": float(diameters.max()) if len(diameters) else None,
+            "largest_diameter_nm": _widest(one.field),
             "number_density_m3": value.get("number_density"),
-            "area_fraction": value.get("area_fraction"),
+            "dislocation_density_m2": value.get("dislocation_density_skeleton"),
         }
-    claims = Claims(calibration.pixel_size_nm, thickness_nm=calibration.thickness_nm, **more)
+    claims = Claims(**found)  # type: ignore[arg-type] # all of these are numbers
     return [f"{one.name}: {said}" for said in refuse_impossible(claims, one.name)]
+
+
+def _widest(field: Measurement) -> float | None:
+    """Return the largest diameter of the particles of a calibrated field; None for lines."""
+    if not isinstance(field, ParticleMeasurement) or field.objects.empty:
+        return None
+    return float(field.objects["equivalent_diameter_nm"].max())
+
+
+def _alarms(image: str, quantities: Sequence[Quantity]) -> list[str]:
+    """Return what the estimators themselves find odd, as it stands in their methods."""
+    return [
+        f"{image}: {q.quantity} {q.value:.3g}: {q.method.split(_ALARM, 1)[1]}"
+        for q in quantities
+        if _ALARM in q.method
+    ]
 
 
 def _objects(seen: Sequence[_Seen], request: MeasureRequest) -> pd.DataFrame:

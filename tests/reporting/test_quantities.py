@@ -144,6 +144,13 @@ def test_headline_falls_back_to_what_is_defined():
     assert quantities.length_unit(table(row("label", 3.0, unit="px^-2"))) == "px"
 
 
+def test_details_stay_in_the_table_and_off_the_page():
+    names = ("mean_diameter", "diameter_p90", "lognormal_sigma")
+    rows = [row("label", 1.0, name) for name in names]
+    assert [c.quantity for c in quantities.comparisons(pd.DataFrame(rows))] == ["mean_diameter"]
+    assert not quantities.DETAILS & set(quantities.NAMES)
+
+
 def test_user_type_and_unknown_quantity_need_no_code():
     rows = quantities.comparisons(table(row("label", 2.0, "loop_share", unit="1")))
     assert rows[0].name == "Loop share"

@@ -278,6 +278,17 @@ def test_what_cannot_be_true_is_refused_and_what_is_odd_is_said(save, run):
     assert any("wider than" in n for n in run(path, thickness=(6.0, None)).notes)
     swapped = save("b.tif", ~discs(SHAPE, *CENTRES, radius=8))
     assert any("swapped" in n for n in run(swapped, thickness=(100.0, None)).notes)
+    assert any("swapped" in n for n in run(swapped, calibrated=False, uncalibrated=True).notes)
+
+
+def test_refusals_name_the_file(save, run, tmp_path):
+    with pytest.raises(LabelRefused, match=r"tiny.tif: E_TOO_SMALL: 1 x 1 pixels"):
+        run(save("tiny.tif", np.ones((1, 1), np.uint8)))
+    path = save("a.tif", discs(SHAPE, *CENTRES))
+    with pytest.raises(LabelRefused, match=r"a.tif: E_SHAPE: ignore"):
+        run(path, ignore=(save("ignore/a.png", np.ones((40, 40), np.uint8)),))
+    with pytest.raises(LabelRefused, match=r"a.tif: E_EMPTY: ignore"):
+        run(path, ignore=(save("ignore/a.png", np.ones(SHAPE, np.uint8)),))
 
 
 # --- choices --------------------------------------------------------------------------------
