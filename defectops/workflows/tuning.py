@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -12,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -175,11 +175,28 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     stderr: IO[bytes]
+    reader: threading.Thread
     failed: Exception | None = None
 
-    def last_words(self) -> str:
+    def stop_by(self, moment: float) -> None:
+        """Wait for its end until a moment of the monotonic clock, then kill it."""
+        try:
+            self.process.wait(max(0.0, moment - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.close()
+
+    def close(self) -> str:
+        """Wait for its end, close what we hold of it, and return its last words."""
+        self.process.wait()
+        self.reader.join()
         self.stderr.seek(0)
         lines = self.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        for stream in (self.process.stdin, self.process.stdout, self.stderr):
+            # An order that it did not live to read is still in the buffer.
+            with contextlib.suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
         return lines[-1] if lines else ""
 
 
@@ -225,13 +242,14 @@ class _Crew:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
         )
-        self.workers[number] = _Worker(number, process, stderr)
+        reader = threading.Thread(target=self._read, args=(number, process), daemon=True)
+        self.workers[number] = _Worker(number, process, stderr, reader)
+        reader.start()
         # Not as an argument: the address of a store may hold a password.
         if process.stdin is not None:
-            with _despite_its_death():
+            with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
                 process.stdin.flush()
-        threading.Thread(target=self._read, args=(number, process), daemon=True).start()
 
     def heard(self, number: int, event: Event) -> None:
         worker = self.workers[number]
@@ -253,9 +271,8 @@ class _Crew:
                     self.start(other)
 
     def ended(self, worker: _Worker) -> None:
-        code = worker.process.wait()
-        said = worker.last_words()
-        worker.stderr.close()
+        said = worker.close()
+        code = worker.process.returncode
         if worker.failed is not None:
             raise worker.failed
         if code == 0:
@@ -273,7 +290,7 @@ class _Crew:
         self.listen({"event": "line", "worker": worker.number, "text": text})
         self.start(worker.number)
 
-    @contextmanager
+    @contextlib.contextmanager
     def stopping(self) -> Iterator[None]:
         """Stop the workers however the block ends; each gives its trial back."""
         try:
@@ -284,13 +301,9 @@ class _Crew:
     def _stop(self) -> None:
         for worker in self.workers.values():
             worker.process.terminate()
-        until = time.monotonic() + _STOP_SECONDS
+        moment = time.monotonic() + _STOP_SECONDS
         for worker in self.workers.values():
-            try:
-                worker.process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            worker.stop_by(moment)
 
     def _read(self, number: int, process: subprocess.Popen[bytes]) -> None:
         if process.stdout is not None:
@@ -301,11 +314,3 @@ class _Crew:
                     continue
                 self.events.put((number, event))
         self.events.put((number, None))
-
-
-@contextmanager
-def _despite_its_death() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        return  # its end says the rest

@@ -7,10 +7,11 @@ from pathlib import Path
 
 def _install():
     folder, words = os.environ.get("STAGE_TRACE"), sys.orig_argv
-    named = [w for w in words if w.startswith("pipelines.")]
+    named = [w for w in words if w.startswith(("pipelines.", "defectops.workflows."))]
     if not folder or not named:
         return
-    stage = "@".join([named[0].removeprefix("pipelines."), *words[words.index(named[0]) + 1 :]])
+    module = named[0].removeprefix("pipelines.").removeprefix("defectops.workflows.")
+    stage = "@".join([module, *words[words.index(named[0]) + 1 :]])
     root = f"{Path.cwd()}{os.sep}"
     file = os.open(Path(folder) / f"{stage}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
