@@ -151,7 +151,8 @@ def choose_labels(
     defect = DefectType(**model.bundle.defect)  # type: ignore[arg-type]
     tables, features = [], []
     for path in _pictures(folder, defect):
-        intensity, probability = _seen(path, model)
+        intensity = _seen(path, model)
+        probability = model.probability(intensity)
         table = _windows(path.name, probability, model, defect, window_px, options)
         tables.append(table)
         features += [
@@ -188,15 +189,14 @@ def _pictures(folder: Path, defect: DefectType) -> list[Path]:
     return found
 
 
-def _seen(path: Path, model: LoadedModel) -> tuple[Array, Array]:
-    """Return a picture as the model sees it, and what it says."""
+def _seen(path: Path, model: LoadedModel) -> Array:
+    """Return a picture as the model sees it."""
     bundle = model.bundle
     options = read(bundle.conditioning, ConditioningOptions, "model: conditioning")
     # The choice depends on proportions only, so a picture without a pixel size will do.
     pixels = read_micrograph(path, uncalibrated=True).pixels
     dark = bundle.defect["polarity"] == "dark"
-    intensity = condition(pixels, "dark" if dark else "bright", options)
-    return intensity, model.probability(intensity)
+    return condition(pixels, "dark" if dark else "bright", options)
 
 
 def _windows(
@@ -236,8 +236,8 @@ def _slices(table: pd.DataFrame) -> Iterator[tuple[slice, slice]]:
 def _crops(folder: Path, choice: LabelChoice, model: LoadedModel) -> Iterator[Crop]:
     home = folder / "micrographs" if (folder / "micrographs").is_dir() else folder
     for row, at in zip(choice.windows.to_dict("records"), _slices(choice.windows), strict=True):
-        # Segmented once more: to keep every picture of a large folder would take its memory.
-        intensity, probability = _seen(home / row["image"], model)
-        chance = relative_chance(probability[at], model.bundle.threshold)
+        # Segmented once more, the window alone: to keep all pictures would take too much memory.
+        intensity = _seen(home / row["image"], model)[at]
+        chance = relative_chance(model.probability(intensity), model.bundle.threshold)
         title = f"{row['rank']}. {row['image']}\n{row['minutes']:.0f} min"
-        yield Crop(title, overlay(intensity[at], chance))
+        yield Crop(title, overlay(intensity, chance))
