@@ -205,11 +205,23 @@ class Plan:
             raise SettingsRefused(
                 "tune.tolerance", "E_CONFIG", f"must be 0 or more, got {self.tolerance}"
             )
-        unknown = sorted({key for params in self.first for key in params} - set(self.space.names))
-        if unknown:
-            raise SettingsRefused(
-                "tune", "E_CONFIG", f"to be tried first, but not searched: {', '.join(unknown)}"
-            )
+        for params in self.first:
+            self._require_searched(params)
+
+    def _require_searched(self, params: Mapping[str, Param]) -> None:
+        """Refuse what is to be tried first and cannot be stored; outside the bounds it can."""
+        known = self.space.distributions()
+        for name, value in params.items():
+            if name not in known:
+                raise SettingsRefused(
+                    f"tune.{name}", "E_CONFIG", f"is to be tried first ({value}), but not searched"
+                )
+            try:
+                known[name].to_internal_repr(value)
+            except ValueError as error:
+                raise SettingsRefused(
+                    f"tune.{name}", "E_CONFIG", f"cannot be tried first: {error}"
+                ) from error
 
     @property
     def directions(self) -> tuple[Direction, ...]:

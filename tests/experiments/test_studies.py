@@ -496,9 +496,10 @@ def test_a_plan_that_cannot_be_is_refused(changes):
         plan(**changes)
 
 
-def test_a_plan_that_tries_unknown_parameters_is_refused():
-    with pytest.raises(SettingsRefused, match="colour"):
-        plan(first=({"colour": "red"},))
+@pytest.mark.parametrize("first", [{"colour": "red"}, {"learning_rate": 0.0}, {"dropout": "x"}])
+def test_a_plan_that_tries_first_what_cannot_be_is_refused(first):
+    with pytest.raises(SettingsRefused, match=f"tune.{next(iter(first))}: E_CONFIG"):
+        plan(first=(first,))
 
 
 # For other tools ---------------------------------------------------------------------------
