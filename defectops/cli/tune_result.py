@@ -77,7 +77,7 @@ def verdict(state: StudyState, plan: Plan) -> list[str]:
         lines.append("own settings: they are the best that was found")
     elif own is not None and own.values:
         difference = state.best.values[0] - own.values[0]
-        lines.append(f"own settings: {_trial(own, plan)}; the best has {difference:+.3f}")
+        lines.append(f"own settings: {_trial(own, plan)}; difference {difference:+.3f}")
     return lines
 
 
@@ -100,12 +100,9 @@ def setting_rows(
         What ``--apply`` writes.
     found : Importance
     """
-    best = state.best.params if state.best is not None else {}
-    first = own_trial(state, plan)
-    own = first.params if first is not None else {}
+    best, own = _settings(state.best), _settings(own_trial(state, plan))
     worth = {
-        w.name: f"{100 * w.share:.0f} %" + ("" if w.clear else " (as by chance)")
-        for w in found.worths
+        w.name: f"{100 * w.share:.0f} %" + ("" if w.clear else " (chance)") for w in found.worths
     }
     names = [*worth, *(n for n in plan.space.names if n not in worth)]
     names += [n for n in written if n not in names]
@@ -119,6 +116,10 @@ def setting_rows(
         )
         for name in names
     ]
+
+
+def _settings(trial: Trial | None) -> dict[str, Any]:
+    return {} if trial is None else {**trial.params, "epochs": trial.cumulative_epochs}
 
 
 def pareto_rows(state: StudyState) -> list[tuple[str, ...]]:
@@ -137,7 +138,7 @@ def next_lines(
     kept = f"kept in studies/{plan.defect}.json"
     if state.best is None:
         return [f"{kept}; next:", f"  {again}"]
-    lines = [f"{kept}; the best weights are versions of {model}; next:"]
+    lines = [f"{kept} and as versions of {model}; next:"]
     if not state.done:
         lines.append(f"  {again}  # goes on")
     if applied is None:
@@ -153,7 +154,7 @@ def next_lines(
 def _trial(trial: Trial, plan: Plan) -> str:
     measure = "error" if plan.objective == "density" else "dev IoU"
     return (
-        f"trial {trial.index}, generation {trial.generation}, {measure} {trial.values[0]:.3f} "
+        f"trial {trial.index}, {measure} {trial.values[0]:.3f} "
         f"after {trial.cumulative_epochs} epochs"
     )
 

@@ -120,7 +120,7 @@ def _nodes(tree: Branch, rows: dict[int, float], line: set[int]) -> list[Node]:
 def _figure(tree: LineageTree) -> Figure:
     generations = sorted({n.member.generation for n in tree.nodes})
     columns = {g: place for place, g in enumerate(generations)}
-    size = (max(1.72 * len(columns) + 0.3, 4.5), 0.75 + _ROW_INCHES * max(tree.rows, 2))
+    size = (max(1.72 * len(columns) + 0.3, 5.2), 0.9 + _ROW_INCHES * max(tree.rows, 2))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.set_xlim(-0.12, max(len(columns), 2) - 0.05)
@@ -145,7 +145,7 @@ def _figure(tree: LineageTree) -> Figure:
 
 def _legend(tree: LineageTree) -> str:
     said = f"trial, {tree.label}; cumulative epochs, first digits of the weights' SHA-256"
-    return said + (f"; {tree.alone} trials without kin not drawn" if tree.alone else "")
+    return said + (f"\n{tree.alone} trials without kin not drawn" if tree.alone else "")
 
 
 def _draw_link(axes: Axes, node: Node, columns: dict[int, int]) -> None:

@@ -157,7 +157,7 @@ def test_the_result_goes_to_stdout_and_progress_to_stderr(asked, capsys):
     assert run(["tune", "--defect", "voids", "--seed", "4"]) == 0
     shown = capsys.readouterr()
     assert shown.err.splitlines() == ["voids: worker 0 is ready, 2 threads", "voids: enough"]
-    assert "best: trial 2, generation 1, dev IoU 0.700 after 8 epochs" in shown.out
+    assert "best: trial 2, dev IoU 0.700 after 8 epochs" in shown.out
     assert "  defectops tune --defect voids --seed 4 --apply" in shown.out
 
 
@@ -428,8 +428,8 @@ def test_the_verdict_compares_with_the_projects_own_settings():
     assert verdict(DONE, plan()) == [
         "voids: 3 trials (2 complete, 1 pruned, 0 failed)",
         "stopped: generation 1 gained 0.001, not more than 0.002",
-        "best: trial 2, generation 1, dev IoU 0.700 after 8 epochs",
-        "own settings: trial 0, generation 0, dev IoU 0.610 after 4 epochs; the best has +0.090",
+        "best: trial 2, dev IoU 0.700 after 8 epochs",
+        "own settings: trial 0, dev IoU 0.610 after 4 epochs; difference +0.090",
     ]
     assert verdict(state(OWN, best=OWN), plan())[-1] == (
         "own settings: they are the best that was found"
@@ -445,8 +445,8 @@ def test_settings_are_listed_by_worth_with_what_is_written():
     rows = setting_rows(DONE, plan(), {"learning_rate": 0.5, "dropout": 0.1, "epochs": 8}, found)
     assert rows == [
         ("dropout", "0.2", "0.1", "0.1", "80 %"),
-        ("learning_rate", "0.25", "0.5", "0.5", "20 % (as by chance)"),
-        ("epochs", "", "8", "", ""),
+        ("learning_rate", "0.25", "0.5", "0.5", "20 % (chance)"),
+        ("epochs", "8", "8", "4", ""),
     ]
 
 
