@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 # Variance of the mean nearest distance of n points at random over that of n independent ones:
 # pairs that are each other's nearest count twice (Donnelly 1978: 0.0703 against 0.0683).
 _RECIPROCAL = 0.0703 / ((4 - math.pi) / (4 * math.pi))
+_AT_RANDOM = (4 - math.pi) / math.pi  # relative variance of one nearest distance at random
 
 
 def nearest_distances(centres: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
@@ -95,6 +96,7 @@ def neighbour_statistics(
     Returns
     -------
     Neighbours
+        The interval of the distance takes distances to scatter at least as points at random do.
 
     Notes
     -----
@@ -114,14 +116,19 @@ def neighbour_statistics(
     d, w = distances[used], weights[used]
     share = w / w.sum()
     mean = float(share @ d)
-    spread = _RECIPROCAL * n / (n - 1) * float(np.sum((share * (d - mean)) ** 2)) / mean**2
-    ratio = mean * 2 * math.sqrt(density)
-    # The mean goes with the square root of the density, itself known from a Poisson count.
+    effective = float(w.sum() ** 2 / (w**2).sum())
+    seen = n / (n - 1) * float(np.sum((share * (d - mean)) ** 2)) / mean**2
+    spread = _RECIPROCAL * max(seen, _AT_RANDOM / effective)
+    # The mean goes with the square root of the density, itself known from a Poisson count; in the
+    # ratio that cancels only for the particles that are in both.
     unknown = 0.25 / max(count, 1)
+    uncommon = max(0.25 / effective - unknown, 0.0)
+    ratio = mean * 2 * math.sqrt(density)
+    ratio_sd = math.sqrt(_RECIPROCAL * seen + uncommon)
     return Neighbours(
         mean,
         log_interval(mean, math.sqrt(spread + unknown), n - 1, level),
         ratio,
-        log_interval(ratio, math.sqrt(spread), n - 1, level) if density > 0 else UNDEFINED,
+        log_interval(ratio, ratio_sd, n - 1, level) if density > 0 else UNDEFINED,
         n,
     )

@@ -50,8 +50,9 @@ def particle_table(instances: Array, spacing: float, length_unit: str) -> pd.Dat
         ``circularity``
             ``4 pi area / perimeter**2``, at most 1; meaningless below about 30 pixels.
         ``feret_max_<unit>, feret_min_<unit>``
-            Largest and smallest distance of parallel tangents over 36 directions, pixels taken as
-            discs of diameter 1: the largest reads up to 0.9 px long on small discs.
+            Largest and smallest distance of parallel tangents over 36 directions, from middles of
+            pixel edges: exact along rows, columns and diagonals; on discs the largest reads about
+            0.3 px long, the smallest 0.3 px short.
         ``touches_border``
             Whether it has a pixel on the picture's border, so that it may be cut.
 
@@ -212,28 +213,30 @@ def _perimeter(numbered: Array, n: int) -> Array:
 
 
 def _feret(numbered: Array, n: int) -> tuple[Array, Array]:
-    """Largest and smallest calliper width in px; pixels count as discs of diameter 1."""
+    """Largest and smallest calliper width in px, between middles of pixel edges."""
     if not n:
         return np.zeros(0), np.zeros(0)
-    rows, columns = np.nonzero(_outline(numbered))
-    owner = numbered[rows, columns]
+    owner, rows, columns = _outline(numbered)
     order = np.argsort(owner, kind="stable")
+    rows, columns = rows[order], columns[order]
     starts = np.searchsorted(owner[order], np.arange(1, n + 1))
     largest, smallest = np.zeros(n), np.full(n, np.inf)
     for angle in np.pi * np.arange(_FERET_ANGLES) / _FERET_ANGLES:
-        along = (rows * np.sin(angle) + columns * np.cos(angle))[order]
-        width = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts) + 1
+        along = rows * np.sin(angle) + columns * np.cos(angle)
+        width = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)
         largest, smallest = np.maximum(largest, width), np.minimum(smallest, width)
     return largest, smallest
 
 
-def _outline(numbered: Array) -> Array:
-    """Pixels of particles that have a neighbour outside their particle."""
+def _outline(numbered: Array) -> tuple[Array, Array, Array]:
+    """Particle, row and column of the middle of each pixel edge on an outline."""
     plane = np.pad(numbered, 1)
     inner = plane[1:-1, 1:-1]
-    edge = np.zeros(inner.shape, dtype=bool)
+    found = []
     for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         rows = slice(1 + down, plane.shape[0] - 1 + down)
         columns = slice(1 + right, plane.shape[1] - 1 + right)
-        edge |= plane[rows, columns] != inner
-    return np.asarray(edge & (inner > 0))
+        at = np.nonzero((plane[rows, columns] != inner) & (inner > 0))
+        found.append((inner[at], at[0] + down / 2, at[1] + right / 2))
+    owner, down_px, right_px = (np.concatenate(part) for part in zip(*found, strict=True))
+    return owner, down_px, right_px
