@@ -43,6 +43,10 @@ _ALARM = (
     "crossings and length do not fit; lines may have a preferred direction (see anisotropy_index), "
     "then use the probe circles, or test lines lie as regularly as the lines do"
 )
+# Where lines lie closer, two that run into each other look like one that ends: 7 to 30 % more ends
+# than there are at 12 % line pixels, at most 5 % at 6 %.
+_MOST_SHARE_OF_ENDS = 0.08
+_NO_ENDS = "no interval: lines lie too close for their ends to be told"
 _FEWEST = 3  # lines, for a mean direction with an error
 
 
@@ -195,7 +199,7 @@ def _anisotropy(pooled: _Pooled) -> Quantity:
         share = square / total**2
         # Each line is parallel to itself; what is left of the square are the pairs.
         value = math.sqrt(min(max((found**2 - share) / (1 - share), 0.0), 1.0))
-        interval = resultant_interval(min(found, 1.0), second, share, pooled.options.level)
+        interval = resultant_interval(found, second, share, pooled.options.level)
     return material_quantity(
         "anisotropy_index",
         value,
@@ -212,14 +216,16 @@ def _segments(pooled: _Pooled) -> list[Quantity]:
     """Lines per area by their ends, of which each has two, and their mean length."""
     level, unit = pooled.options.level, pooled.unit
     ends, hidden = pooled.of_lines("ends"), pooled.merging
-    per_area = mid_sum_interval(ends, 2.0, level).scaled(1 / pooled.area)
+    told = hidden.line_share <= _MOST_SHARE_OF_ENDS
+    per_area = mid_sum_interval(ends, 2.0, level).scaled(1 / pooled.area) if told else UNDEFINED
+    why = _INTERVAL if told else _NO_ENDS
     density = material_quantity(
         "line_end_density",
         float(ends.sum()) / pooled.area,
         per_area,
         f"{unit}^-2",
         int(ends.sum()),
-        f"ends of lines inside the field over area; {_INTERVAL}",
+        f"ends of lines inside the field over area; {why}",
         level=level,
     )
     number = material_quantity(
@@ -228,17 +234,18 @@ def _segments(pooled: _Pooled) -> list[Quantity]:
         per_area.scaled(0.5),
         f"{unit}^-2",
         pooled.length.size,
-        f"half the ends over area, so that lines cut by the border do not count twice; {_INTERVAL}",
+        f"half the ends over area, so that lines cut by the border do not count twice; {why}",
         level=level,
     )
-    length = ratio_interval(pooled.length, ends / 2, level).scaled(hidden.factor)
+    length = ratio_interval(pooled.length, ends / 2, level) if told else UNDEFINED
     mean = material_quantity(
         "mean_segment_length",
         2 * hidden.factor * float(pooled.length.sum()) / (float(ends.sum()) or math.nan),
-        length,
+        length.scaled(hidden.factor),
         unit,
         int(ends.sum()),
-        f"projected length over half the ends; {hidden.remark}; Student's on the logarithm",
+        f"projected length over half the ends; {hidden.remark}; "
+        + ("Student's interval on the logarithm" if told else _NO_ENDS),
         level=level,
     )
     return [in_si(number), mean, in_si(density)]
