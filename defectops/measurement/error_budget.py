@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from defectops.measurement.particle_errors import (
     ParticleErrors,
     switched_particles,
 )
-from defectops.measurement.pooling import pool
+from defectops.measurement.pooling import Measurement, pool
 
 if TYPE_CHECKING:
     from defectops.measurement.quantities import Quantity
@@ -109,10 +109,10 @@ def error_budget(fields: Sequence[FieldErrors]) -> list[ErrorBudget]:
         return _budgets(
             PARTICLE_CAUSES,
             present,
-            lambda causes: pool([switched_particles(f, causes) for f in particles]),
+            lambda causes: pool([_main(switched_particles(f, causes)) for f in particles]),
         )
     return _budgets(
-        LINE_CAUSES, present, lambda causes: pool([switched_lines(f, causes) for f in lines])
+        LINE_CAUSES, present, lambda causes: pool([_main(switched_lines(f, causes)) for f in lines])
     )
 
 
@@ -143,6 +143,11 @@ def _budgets(
         )
         for k, (b, a) in enumerate(zip(before, after, strict=True))
     ]
+
+
+def _main(measured: Measurement) -> Measurement:
+    """Leave out the quantities that no budget asks for."""
+    return replace(measured, options=replace(measured.options, detail="main"))
 
 
 def _shares(paths: Sequence[tuple[Sequence[str], Array]]) -> dict[str, Array]:

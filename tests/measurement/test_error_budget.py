@@ -143,7 +143,8 @@ def test_ends_are_what_is_measured():
     assert_sums(budgets(errors))
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6), border=st.sampled_from(["gundersen", "weighted", "all"]))
 def test_parts_of_particles_sum_to_the_total(draw, seed, border):
     label = draw.discs((90, 130), 2e-3, lambda r, n: r.normal(14, 3, n).clip(5), seed)
