@@ -258,9 +258,7 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
                 "coverage": coverage,
                 "coverage_low": low,
                 "coverage_high": high,
-                "worst_bias_percent": cells["bias_percent"].loc[
-                    cells["bias_percent"].abs().idxmax()
-                ],
+                "worst_bias_percent": max(cells["bias_percent"].tolist(), key=abs),
                 "least_coverage": held["coverage"].min() if len(held) else math.nan,
             }
         )

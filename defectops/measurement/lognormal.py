@@ -77,7 +77,8 @@ def fit_lognormal(sizes: Sizes) -> LognormalFit:
     place, curvature = _maximum(log_size, share, sizes.thickness)
     covariance = np.linalg.inv(curvature * n)
     mu, sigma = float(place[0]), math.exp(float(place[1])) * math.sqrt(n / (n - 1))
-    half = float(stats.t.ppf((1 + sizes.level) / 2, n - 1)) * math.sqrt(covariance[0, 0] * n / (n - 1))
+    error = math.sqrt(covariance[0, 0] * n / (n - 1))
+    half = float(stats.t.ppf((1 + sizes.level) / 2, n - 1)) * error
     # For normal logarithms alone the curvature gives 1/(2 n), hence n - 1 degrees of freedom.
     freedom = 1 / (2 * covariance[1, 1]) - 1
     tail = (1 - sizes.level) / 2

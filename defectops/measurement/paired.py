@@ -130,8 +130,8 @@ def model_quantities(
         rows.append(
             replace(
                 q,
-                low=truth[q.quantity] * (1 + error.low / 100),
-                high=truth[q.quantity] * (1 + error.high / 100),
+                low=truth.get(q.quantity, math.nan) * (1 + error.low / 100),
+                high=truth.get(q.quantity, math.nan) * (1 + error.high / 100),
                 interval=MODEL,
                 method=f"paired bootstrap over tiles; {q.method}",
             )
@@ -191,7 +191,7 @@ def tile_statistics(fields: Sequence[Measurement]) -> dict[str, Statistic]:
     }
 
 
-def _crossings(lines: Sequence[LineMeasurement]) -> _Statistic:
+def _crossings(lines: Sequence[LineMeasurement]) -> Statistic:
     families = {f: sum(m.test_length(f) for m in lines) for f in lines[0].families}
 
     def statistic(draws: Array, tiles: pd.DataFrame) -> Array:

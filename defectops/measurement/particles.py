@@ -70,7 +70,6 @@ def particle_table(instances: Array, spacing: float, length_unit: str) -> pd.Dat
     box = _boxes(numbered, n)
     perimeter = _perimeter(numbered, n)
     feret = _feret(numbered, n)
-    shape = instances.shape
     circularity = np.minimum(4 * np.pi * area / np.maximum(perimeter, 1e-9) ** 2, 1.0)
     return pd.DataFrame(
         {
@@ -87,12 +86,19 @@ def particle_table(instances: Array, spacing: float, length_unit: str) -> pd.Dat
             "circularity": circularity,
             f"feret_max_{length_unit}": feret[0] * spacing,
             f"feret_min_{length_unit}": feret[1] * spacing,
-            "touches_border": (box[:, 0] == 0)
-            | (box[:, 2] == 0)
-            | (box[:, 1] == shape[0])
-            | (box[:, 3] == shape[1]),
+            "touches_border": _touches(box, instances.shape),
         }
     )
+
+
+def box_table(instances: Array) -> pd.DataFrame:
+    """Return of `particle_table` what `border_weights` needs: boxes and ``touches_border``.
+
+    Particles must be numbered from 1 without gaps.
+    """
+    box = _boxes(instances, int(instances.max(initial=0)))
+    table = pd.DataFrame(box, columns=["top_px", "bottom_px", "left_px", "right_px"])
+    return table.assign(touches_border=_touches(box, instances.shape))
 
 
 def border_weights(
@@ -197,6 +203,12 @@ def _boxes(numbered: Array, n: int) -> Array:
     found = ndimage.find_objects(numbered, max_label=n)
     rows = [(s[0].start, s[0].stop, s[1].start, s[1].stop) for s in found]
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+
+def _touches(box: Array, shape: tuple[int, ...]) -> Array:
+    """Whether boxes reach the border of the picture."""
+    first = (box[:, 0] == 0) | (box[:, 2] == 0)
+    return np.asarray(first | (box[:, 1] == shape[0]) | (box[:, 3] == shape[1]))
 
 
 def _perimeter(numbered: Array, n: int) -> Array:
