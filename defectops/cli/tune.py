@@ -147,8 +147,11 @@ def _run(
     root = Path()
     parameters = load_parameters(root)
     kind = parameters.defect(defect)
-    options = read_tune_options(parameters.merged("tune", defect), f"params.yaml: tune.{defect}")
-    options = changed(options, given)
+    told = read_tune_options(parameters.merged("tune", defect), f"params.yaml: tune.{defect}")
+    options = changed(told, given)
+    if given["seed_from"] is not None:
+        # Each of the best has at least one child, else it would not seed anything.
+        options = changed(options, {"offspring": max(told.offspring, options.seed_from)})
     minutes = session.budget_minutes
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     progress = Progress(
@@ -186,6 +189,8 @@ def _again(defect: str, given: Mapping[str, object], session: Session) -> str:
     for name, option in _PLANNED.items():
         if given[name] is not None:
             words += [option, str(given[name])]
+    if session.mode == "join":
+        words.append("--join")  # the study has a plan that this command line does not know
     if session.storage:
         words += ["--storage", "..."]  # it may hold a password
     return " ".join(words)

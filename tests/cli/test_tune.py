@@ -179,6 +179,17 @@ def test_apply_writes_the_settings_and_keeps_comments(asked, project, capsys):
     ]
 
 
+@pytest.mark.parametrize(("seed_from", "offspring"), [(2, 3), (5, 5)])
+def test_each_of_the_best_has_a_child(asked, seed_from, offspring):
+    assert run(["tune", "--defect", "voids", "--seed-from", str(seed_from)]) == 0
+    assert (asked[0][2].seed_from, asked[0][2].offspring) == (seed_from, offspring)
+
+
+def test_who_joined_goes_on_by_joining(asked, capsys):
+    assert run(["tune", "--defect", "voids", "--join"]) == 0
+    assert "  defectops tune --defect voids --join --apply" in capsys.readouterr().out
+
+
 def test_a_password_is_not_repeated():
     again = command._again(
         "voids", dict.fromkeys(command._PLANNED), Session(storage="postgresql://u:secret@h/d")

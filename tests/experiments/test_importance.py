@@ -74,6 +74,7 @@ def test_the_same_twice():
     assert importance(study(20), plan()) == importance(study(20), plan())
 
 
+@pytest.mark.slow
 def test_pure_chance_is_seldom_taken_for_importance():
     random = np.random.default_rng(9)
     clear = 0
