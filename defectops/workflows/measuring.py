@@ -17,7 +17,8 @@ from defectops.errors import LabelRefused, SettingsRefused
 from defectops.measurement import budget as budgets
 from defectops.measurement.budget import Alternative, Known, itemised
 from defectops.measurement.consequences import consequences
-from defectops.measurement.line_fields import observe_lines
+from defectops.measurement.line_fields import LineMeasurement, observe_lines
+from defectops.measurement.line_quantities import rose_of_directions
 from defectops.measurement.paired import model_quantities
 from defectops.measurement.particle_quantities import ParticleMeasurement, observe_particles
 from defectops.measurement.particle_statistics import size_histogram
@@ -31,6 +32,7 @@ from defectops.measurement.quantities import (
 )
 from defectops.measurement.strength import Material, constants_sd
 from defectops.reporting.budget import bars, save_bars
+from defectops.reporting.rose import save_rose
 from defectops.reporting.sizes import save_counts
 from defectops.workflows.mask_sources import (
     Mask,
@@ -77,6 +79,8 @@ class Measured:
     histogram : DataFrame
         `particle_statistics.size_histogram` of all images: particles by diameter, lines by length;
         no rows without objects.
+    rose : DataFrame or None
+        Lines only: `line_quantities.rose_of_directions` of all images in one unit.
     notes : tuple of str
         What the user should know: doubts about calibration, suspicious values, what is missing.
     """
@@ -86,6 +90,7 @@ class Measured:
     budget: list[dict[str, object]]
     objects: pd.DataFrame
     histogram: pd.DataFrame
+    rose: pd.DataFrame | None
     notes: tuple[str, ...]
 
 
@@ -136,7 +141,13 @@ def measure(root: Path, request: MeasureRequest) -> Measured:
     why = why_no_volume(s.field.calibration for s in seen)
     notes += [why] if why else []
     return Measured(
-        choices, rows, items, _objects(seen, request), _histogram(seen, choices), tuple(notes)
+        choices,
+        rows,
+        items,
+        _objects(seen, request),
+        _histogram(seen, choices),
+        _rose(seen),
+        tuple(notes),
     )
 
 
@@ -179,7 +190,9 @@ def choose(root: Path, request: MeasureRequest) -> Choices:
 
 
 def write_tables(measured: Measured, folder: Path) -> list[Path]:
-    """Write ``quantities.csv``, ``budget.csv``, ``objects.csv`` and ``histogram.csv``.
+    """Write ``quantities.csv``, ``budget.csv``, ``objects.csv``, ``histogram.csv``.
+
+    Lines have a ``rose.csv``, too.
 
     Returns
     -------
@@ -192,13 +205,15 @@ def write_tables(measured: Measured, folder: Path) -> list[Path]:
         "objects.csv": measured.objects,
         "histogram.csv": measured.histogram,
     }
+    if measured.rose is not None:
+        tables["rose.csv"] = measured.rose
     for name, table in tables.items():
         write_text(folder / name, table.to_csv(index=False, lineterminator="\n"))
     return [folder / name for name in tables]
 
 
 def write_figures(measured: Measured, folder: Path) -> list[Path]:
-    """Draw ``sizes.png`` and ``budget.png``, of all masks together.
+    """Draw ``budget.png``, ``sizes.png`` and, of lines, ``rose.png``, of all masks together.
 
     Returns
     -------
@@ -209,7 +224,11 @@ def write_figures(measured: Measured, folder: Path) -> list[Path]:
     table = pd.DataFrame(measured.budget)
     save_bars(bars(table[table["image"] == last]), folder / "budget.png")
     save_counts(measured.histogram, measured.choices.defect, folder / "sizes.png")
-    return [folder / "budget.png", folder / "sizes.png"]
+    drawn = [folder / "budget.png", folder / "sizes.png"]
+    if measured.rose is not None:
+        drawn.append(folder / "rose.png")
+        save_rose(measured.rose, measured.choices.defect, drawn[-1])
+    return drawn
 
 
 def _changes(options: MeasureOptions, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,3 +365,11 @@ def _histogram(seen: Sequence[_Seen], choices: Choices) -> pd.DataFrame:
         sizes = own[f"equivalent_diameter_{unit}"].to_numpy()
         weights = own["counts_in_size"].to_numpy()
     return size_histogram(sizes, weights, unit=unit, level=choices.options.level)
+
+
+def _rose(seen: Sequence[_Seen]) -> pd.DataFrame | None:
+    """Line density by direction, of the images in the unit of the first; None for particles."""
+    unit = seen[0].field.calibration.length_unit
+    lines = [s.field for s in seen if isinstance(s.field, LineMeasurement)]
+    own = [f for f in lines if f.calibration.length_unit == unit]
+    return rose_of_directions(own) if own else None

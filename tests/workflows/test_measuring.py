@@ -391,6 +391,17 @@ def test_the_histogram_counts_every_object_with_its_interval(save, run):
     assert list(table.columns[:2]) == ["bin_low_nm", "bin_high_nm"]
 
 
+def test_lines_have_a_rose_of_directions(save, run, tmp_path):
+    found = run(save("a.tif", line()), defect="dislocations")
+    assert found.rose is not None
+    density = found.rose["density_per_nm"]
+    assert density.iloc[[0, -1]].sum() == pytest.approx(1 / (120 * 0.5), rel=0.02)
+    assert density.iloc[1:-1].sum() == 0
+    written = [*write_tables(found, tmp_path), *write_figures(found, tmp_path)]
+    assert {"rose.csv", "rose.png"} <= {p.name for p in written}
+    assert run(save("b.tif", discs(SHAPE, *CENTRES))).rose is None
+
+
 def test_every_built_in_type_can_be_measured(save, run):
     for key in BUILT_IN:
         assert run(save("a.tif", line()), defect=key).rows
