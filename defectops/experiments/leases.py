@@ -76,12 +76,16 @@ class StudyHandle:
 
 @dataclass(eq=False)
 class Lease:
-    """The right to carry out one attempt, until it ends or somebody takes it over."""
+    """The right to carry out one attempt, until it ends or somebody takes it over.
+
+    `ended` says whether a result is stored.
+    """
 
     study: StudyHandle
     row: int
     task: Task
     choice: Choice
+    ended: bool = False
     _lost: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager
@@ -118,6 +122,7 @@ class Lease:
         """End the trial with a result, which is final; raises as `report`."""
         store = self.study.store
         store.patiently(lambda: self._end(state, values, {**attrs, "dead": False}))
+        self.ended = True
 
     def release(self, reason: str) -> None:
         """Give the trial back unfinished, so that anybody can go on with it at once.

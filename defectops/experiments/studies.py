@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -223,6 +223,7 @@ class _Verdict:
     ending: Ending
     reason: str = ""
     outcome: Outcome | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +243,7 @@ class _Worker:
 
     def carry_out(self, lease: Lease, beat_s: float) -> None:
         """Carry out an attempt; however it ends, its row and its listener are told."""
+        verdict = _Verdict("stopped")
         try:
             with lease.beating(beat_s):
                 run_id = self.listener.began(lease.choice)
@@ -249,27 +251,36 @@ class _Worker:
                     lease.note(run_id=run_id)
                 self.check()
                 verdict = self._run(lease)
+                if verdict.ending == "stopped":
+                    _give_back(lease, verdict.reason)
+                else:
+                    _store_end(lease, verdict)
         except LeaseLost as lost:
-            self.listener.ended(lease.choice, "lost", lost.message, None)
-            return
+            verdict = _Verdict("lost", lost.message)
         except BaseException as error:
+            if not lease.ended:
+                verdict = _Verdict("stopped", _interruption(error))
+                _give_back(lease, verdict.reason)
             # What stopped us matters more than a listener that cannot be told any more.
             with contextlib.suppress(Exception):
-                self._give_back(lease, _interruption(error))
+                self._tell(lease, verdict)
             raise
-        if verdict.ending == "stopped":
-            self._give_back(lease, verdict.reason)
-        else:
-            self.listener.ended(lease.choice, verdict.ending, verdict.reason, verdict.outcome)
+        self._tell(lease, verdict)
+
+    def _tell(self, lease: Lease, verdict: _Verdict) -> None:
+        self.listener.ended(lease.choice, verdict.ending, verdict.reason, verdict.outcome)
 
     def _run(self, lease: Lease) -> _Verdict:
         steps: list[Step] = []
-        with contextlib.closing(_started(self.evaluate, lease.choice)) as running:
+        running = _started(self.evaluate, lease.choice)
+        try:
             while (verdict := self._advance(lease, running, steps)) is None:
                 pass
-        if verdict.ending != "stopped":
-            _store_end(lease, verdict, sum(s.seconds for s in steps))
-        return verdict
+        finally:
+            # The verdict stands, however badly an evaluator cleans up.
+            with contextlib.suppress(Exception):
+                running.close()
+        return replace(verdict, seconds=sum(s.seconds for s in steps))
 
     def _advance(
         self, lease: Lease, running: Generator[Step, None, Outcome], steps: list[Step]
@@ -300,15 +311,15 @@ class _Worker:
         kin = self.study.store.patiently(lambda: _kin(self.study, task))
         return should_prune(plan.pruner, [s.value for s in steps], kin, plan.epochs)
 
-    def _give_back(self, lease: Lease, reason: str) -> None:
-        # Where the store cannot be told, the row is closed by whoever claims next.
-        with contextlib.suppress(DefectopsError):
-            lease.release(reason)
-        self.listener.ended(lease.choice, "stopped", reason, None)
+
+def _give_back(lease: Lease, reason: str) -> None:
+    # Where the store cannot be told, the row is closed by whoever claims next.
+    with contextlib.suppress(DefectopsError):
+        lease.release(reason)
 
 
-def _store_end(lease: Lease, verdict: _Verdict, seconds: float) -> None:
-    attrs: dict[str, object] = {"reason": verdict.reason, "seconds": seconds}
+def _store_end(lease: Lease, verdict: _Verdict) -> None:
+    attrs: dict[str, object] = {"reason": verdict.reason, "seconds": verdict.seconds}
     values = None
     if verdict.outcome is not None:
         values = [float(v) for v in verdict.outcome.values]

@@ -8,6 +8,7 @@ import pytest
 from toy_study import SPACE, Recorder, listing, plan, toy
 
 from defectops.errors import EnvironmentFault, InputRefused, SettingsRefused, TrainingDiverged
+from defectops.experiments.leases import Lease
 from defectops.experiments.studies import (
     Choice,
     Outcome,
@@ -393,6 +394,34 @@ def test_a_listener_that_fails_ends_the_worker_and_not_the_trial(run, opened, tm
     (trial,) = state_of(study).trials
     assert trial.state == "waiting"
     assert trial.attempts[0].reason.startswith("stopped by ConnectionError")
+
+
+def test_a_stop_right_after_a_result_does_not_undo_it(run, opened, tmp_path, monkeypatch):
+    end = Lease.end
+
+    def end_and_stop(lease, *args, **kwargs):
+        end(lease, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lease, "end", end_and_stop)
+    recorder = Recorder()
+    with pytest.raises(KeyboardInterrupt):
+        run(plan(**SMALL), toy(2), recorder)
+    assert recorder.heard[-1] == ("complete", 0, "")
+    study = opened(tmp_path / "a", "", "voids", plan(**SMALL))
+    assert [(t.state, t.attempts) for t in state_of(study).trials] == [("complete", ())]
+
+
+def test_an_evaluator_that_cannot_clean_up_does_not_stop_the_study(run):
+    def evaluate(choice):
+        try:
+            yield from hopeless(choice)
+        except GeneratorExit:
+            raise OSError("cannot delete") from None
+        return Outcome((0.5,), "0" * 64)
+
+    study = run(plan(trials=4, generations=0, epochs=6), evaluate)
+    assert [t.state for t in state_of(study).trials] == [*["complete"] * 3, "pruned"]
 
 
 def test_a_successor_knows_the_run_before_it(run):
