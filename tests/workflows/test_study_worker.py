@@ -6,14 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+from drawing import VOIDS
 from small_study import Tuning, write_project
 
 from defectops.errors import TrainingDiverged
+from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.studies import exported
 from defectops.learning import machine
 from defectops.learning.bundle import load_bundle
 from defectops.micrograph import load_fields
 from defectops.workflows import trials
+from defectops.workflows.direct_promotion import PromotionRequest, promote_version
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +137,16 @@ def test_the_best_are_candidates_with_their_lineage(whole):
     assert tags["lineage.sha256"].split(" > ")[-1] == best.checkpoint_sha256
     assert float(tags["threshold"]) == best.facts["threshold"]
     assert versions[0].metrics["dev_iou"] == pytest.approx(best.values[0], abs=1e-6)
+
+
+def test_the_gate_judges_the_candidate_of_a_study(whole):
+    request = PromotionRequest(dry_run=True)
+    options = PromotionOptions(floors={"iou": 0.0})
+    decision = promote_version(whole.root, VOIDS, options, whole.registry, request)
+    assert decision.version.number == 1
+    assert decision.version.tags["study"] == "voids"
+    assert decision.verdict.passed
+    assert 0 <= decision.metrics["iou"] <= 1
 
 
 def test_a_finished_study_run_again_changes_nothing(whole):
