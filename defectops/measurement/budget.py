@@ -48,8 +48,9 @@ _DRAWS = 1000
 _FEWEST_FIELDS = 6  # below, tiles of the fields are resampled instead of whole fields
 _STEP = 0.01  # relative step of the derivative by the thickness
 _CHANCE = 0.95  # scatter beyond this quantile of what counting gives is not chance
-# Two estimators of the same number from the same lines.
+# Two estimators of the same number from the same fields.
 _TWINS = {
+    "areal_density": "areal_density_by_notches",
     "dislocation_density_skeleton": "dislocation_density_grid",
     "projected_line_density": "projected_line_density_grid",
 }
@@ -390,7 +391,7 @@ def _alternative_components(
 
 
 def _twin_components(counted: Sequence[Quantity]) -> list[Component]:
-    """Compare the two estimators of line density; strength takes half of it."""
+    """Compare two estimators of a density; what follows from it takes its share."""
     values = {q.quantity: q.value for q in counted}
     found = {
         name: Component(
@@ -402,6 +403,8 @@ def _twin_components(counted: Sequence[Quantity]) -> list[Component]:
         for name, value in values.items()
         if _TWINS.get(name) in values
     }
+    if "areal_density" in found and "number_density" in values:
+        found["number_density"] = replace(found["areal_density"], quantity="number_density")
     for name, parents in PARENTS.items():
         own = [found[p.quantity] for p in parents if p.quantity in found]
         if name in values and own:

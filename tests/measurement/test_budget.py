@@ -161,6 +161,26 @@ def test_alternatives_span_a_range(discs):
     assert "every second" in item.method
 
 
+def test_two_ways_to_part_touching_particles_are_an_item(draw):
+    mask = np.zeros(SHAPE, bool)
+    for row in range(30, 220, 60):
+        mask |= draw.disc(SHAPE, (row, 60), 24) | draw.disc(SHAPE, (row, 72), 24)
+        mask |= draw.disc(SHAPE, (row, 200), 20)
+    material = Material()
+    budget = itemised(
+        [observe_particles(mask, EXACT)], None, lambda given: hardening(given, "voids", material)
+    )
+    item, found = items(budget, "estimator"), values(budget)
+    ratio = found["areal_density"].value / found["areal_density_by_notches"].value
+    assert ratio == pytest.approx(1.5)
+    assert item["areal_density"] == pytest.approx(math.log(1.5) / math.sqrt(12))
+    assert item["number_density"] == item["areal_density"]
+    assert item["barrier_hardening"] == pytest.approx(item["number_density"] / 2)
+    # Instance labels were parted by whoever drew them.
+    instances = observe_particles(mask.astype(np.int32) * 7, EXACT)
+    assert items(itemised([instances]), "estimator") == {}
+
+
 def test_random_objects_are_not_counted_twice_and_colonies_are_noticed(draw):
     random = np.random.default_rng(0)
     excess = []
