@@ -33,7 +33,12 @@ def pool(measurements: Sequence[Measurement]) -> list[Quantity]:
     -------
     list of Quantity
         With the interval ``material``. Particles: ``areal_density, number_density, mean_diameter,
-        sd_diameter, area_fraction``. Lines: ``projected_line_density,
+        sd_diameter, area_fraction``, and unless the option ``detail`` is ``main``
+        ``median_diameter, diameter_p10, diameter_p90, lognormal_median_diameter, lognormal_sigma,
+        lognormal_p_value, mean_feret_max, mean_feret_min, mean_circularity,
+        nearest_neighbour_distance, clark_evans_ratio, volume_fraction, obstacle_spacing,
+        neighbour_spacing``, for masks ``areal_density_by_notches``. Lines:
+        ``projected_line_density,
         projected_line_density_grid, dislocation_density_skeleton, dislocation_density_grid,
         grid_skeleton_ratio, anisotropy_index, segment_density, mean_segment_length,
         line_end_density, junction_density``.
