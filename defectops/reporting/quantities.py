@@ -48,7 +48,6 @@ DETAILS = frozenset(
     {
         "anisotropy_index",
         "areal_density_by_notches",
-        "areal_density_by_notches",
         "clark_evans_ratio",
         "diameter_p10",
         "diameter_p90",
