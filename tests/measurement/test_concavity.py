@@ -5,7 +5,8 @@ import pytest
 
 from defectops.measurement.concavity import split_at_notches
 from defectops.measurement.objects import label_by_notches
-from defectops.measurement.particle_quantities import measure_particles
+from defectops.measurement.paired import model_quantities
+from defectops.measurement.particle_quantities import measure_particles, observe_particles
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Calibration
 
@@ -60,3 +61,11 @@ def test_both_counts_of_a_mask_are_told(draw):
     ):
         names = {q.quantity for q in measure_particles(plane, PIXELS, options)}
         assert "areal_density_by_notches" not in names
+
+
+def test_a_mask_against_instance_labels_has_no_model_interval_of_the_notches(draw):
+    labels = draw.discs((200, 250), 0.0008, lambda r, n: r.uniform(12, 26, n), 6)
+    pair = [observe_particles(p, PIXELS) for p in (labels, labels > 0)]
+    rows = {q.quantity: q for q in model_quantities(pair[:1], pair[1:])}
+    assert np.isnan(rows["areal_density_by_notches"].low)
+    assert np.isfinite(rows["areal_density"].low)
