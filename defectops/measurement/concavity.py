@@ -69,8 +69,12 @@ def _notches(clean: Array, pieces: Array, count: int) -> dict[int, Array]:
     marked, number = ndimage.label(outline & (around > _NOTCH), structure=_EIGHT)
     if not number:
         return {}
-    places = ndimage.maximum_position(around, marked, np.arange(1, number + 1))
-    at = np.array(places, dtype=np.int64)
+    # SciPy sorts whatever it is given, so only the marked pixels are.
+    place = np.flatnonzero(marked)
+    deepest = ndimage.maximum_position(
+        around.ravel()[place], marked.ravel()[place], np.arange(1, number + 1)
+    )
+    at = np.column_stack(np.divmod(place[np.array(deepest, dtype=np.int64)[:, 0]], clean.shape[1]))
     owner = pieces[at[:, 0], at[:, 1]]
     several = np.flatnonzero(np.bincount(owner, minlength=count + 1) > 1)
     return {int(piece): at[owner == piece] for piece in several}
