@@ -12,6 +12,7 @@ import errno
 import json
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
@@ -76,6 +77,7 @@ _PLAN = "plan"  # attribute of a study
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _POLL_SECONDS = 0.5
+_RELEASE_SECONDS = 3.0
 _STATES: dict[Ending, TrialState] = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -313,9 +315,21 @@ class _Worker:
 
 
 def _give_back(lease: Lease, reason: str) -> None:
-    # Where the store cannot be told, the row is closed by whoever claims next.
-    with contextlib.suppress(DefectopsError):
-        lease.release(reason)
+    """Release a trial, but wait for the store only briefly: a stop is to be quick.
+
+    An interruption may leave a transaction of this very process open, which holds up every later
+    one until the process ends. Where the store is not told in time, the row is closed by whoever
+    claims next.
+    """
+
+    def release() -> None:
+        with contextlib.suppress(DefectopsError):
+            lease.release(reason)
+        lease.study.store.storage.remove_session()
+
+    thread = threading.Thread(target=release, daemon=True)
+    thread.start()
+    thread.join(_RELEASE_SECONDS)
 
 
 def _store_end(lease: Lease, verdict: _Verdict) -> None:

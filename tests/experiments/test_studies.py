@@ -2,6 +2,8 @@ import dataclasses
 import json
 import math
 import os
+import sqlite3
+import time
 
 import optuna
 import pytest
@@ -410,6 +412,22 @@ def test_a_stop_right_after_a_result_does_not_undo_it(run, opened, tmp_path, mon
     assert recorder.heard[-1] == ("complete", 0, "")
     study = opened(tmp_path / "a", "", "voids", plan(**SMALL))
     assert [(t.state, t.attempts) for t in state_of(study).trials] == [("complete", ())]
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_a_transaction_that_hangs(run, tmp_path):
+    holder = []
+
+    def hang_and_stop(choice, epoch):
+        holder.append(sqlite3.connect(tmp_path / "a/.defectops/studies/studies.db"))
+        holder[0].execute("BEGIN IMMEDIATE")
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(plan(**SMALL), toy(2, each=hang_and_stop))
+    assert time.monotonic() - begun < 10
+    holder[0].close()
 
 
 def test_an_evaluator_that_cannot_clean_up_does_not_stop_the_study(run):
