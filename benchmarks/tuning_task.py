@@ -1,8 +1,8 @@
 """The task of `tuning.py`: a tiny network that learns voids on small synthetic micrographs.
 
 An epoch takes a few hundredths of a second, and the dev IoU depends on the settings as it does on
-large pictures: too low a learning rate gets nowhere in the time, dropout slows a small network down,
-and a network that starts from trained weights goes on from there.
+large pictures: too low a learning rate gets nowhere in the time, dropout slows a small network
+down, and a network that starts from trained weights goes on from there.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def train(
 ) -> Iterator[EpochRecord]:
     """Train one trial, cold or from weights; every method of the benchmark trains by this.
 
-    As in the preset `quick`, the rate falls over the last six tenths of the epochs.
+    As in the preset `quick`, the rate rises for half an epoch and falls over the last six tenths.
     """
     given: dict[str, Any] = {n: v for n, v in params.items() if n != "dropout"}
     options = TrainingOptions(
         epochs=epochs,
         plateau_epochs=max(2, round(0.3 * epochs)),
-        warm_up_steps=8,
+        warm_up_steps=2,
         final_decay_epochs=round(0.6 * epochs),
         precision="float32",
         seed=seed,
