@@ -60,7 +60,7 @@ FULL_EPOCHS = 40
 RANDOM, KEPT, LEAST_GAIN = 16, 4, 0.002
 UP: tuple[Direction, ...] = ("maximize",)
 
-# The defaults of `defectops tune`, in the epochs of this task: a quarter of a full training a trial.
+# Many short trials: a quarter of a full training each.
 OURS = Plan(
     defect=tuning_task.DEFECT,
     seed=0,
