@@ -28,7 +28,7 @@ from defectops.measurement.quantities import (
     material_quantity,
     pooled_thickness,
 )
-from defectops.measurement.uncertainty import UNDEFINED, Interval, widened
+from defectops.measurement.uncertainty import UNDEFINED, Interval, sum_interval, widened
 
 if TYPE_CHECKING:
     from defectops.micrograph import Calibration
@@ -217,8 +217,8 @@ def _segments(pooled: _Pooled) -> list[Quantity]:
     level, unit = pooled.options.level, pooled.unit
     ends, hidden = pooled.of_lines("ends"), pooled.merging
     told = hidden.line_share <= _MOST_SHARE_OF_ENDS
-    per_area = mid_sum_interval(ends, 2.0, level).scaled(1 / pooled.area) if told else UNDEFINED
-    why = _INTERVAL if told else _NO_ENDS
+    per_area = sum_interval(ends, level, 2.0).scaled(1 / pooled.area) if told else UNDEFINED
+    why = "Fay-Feuer interval over lines" if told else _NO_ENDS
     density = material_quantity(
         "line_end_density",
         float(ends.sum()) / pooled.area,
