@@ -15,8 +15,6 @@ four minutes on two idle cores; on a busy machine the second figure says nothing
   first trial's beginning to its last one's end. Exit status 1 below 1.1 times.
 """
 
-# ruff: noqa: E402
-
 from __future__ import annotations
 
 import os
