@@ -14,7 +14,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,7 @@ Mode = Literal["resume", "new", "either"]
 _PLAN = "plan"  # attribute of a study
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_SHOWN = 5  # differences between plans in one line
 _POLL_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
 _STATES: dict[Ending, TrialState] = {
@@ -457,17 +458,28 @@ def _no_study(name: str, store: Store) -> InputRefused:
 
 
 def _require_same(study: StudyHandle, plan: Plan) -> None:
-    before, now = study.plan.as_json(), plan.as_json()
-    differ = [
-        f"{k} ({_short(before[k])}, now {_short(now[k])})" for k in now if before[k] != now[k]
-    ]
+    differ = list(_differences(study.plan.as_json(), plan.as_json()))
     if differ:
+        more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
         raise InputRefused(
             study.name,
             "E_STUDY",
-            f"the study was begun with other settings: {'; '.join(differ)}; give the same, or "
-            "--new for another study",
+            f"the study was begun with other settings: {'; '.join(differ[:_SHOWN])}{more}; give "
+            "the same, or --new for another study",
         )
+
+
+def _differences(before: Any, now: Any, at: str = "") -> Iterator[str]:
+    """Yield each value in which two plans differ, named by where it stands."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            where = f"{at}.{key}" if at else str(key)
+            yield from _differences(before.get(key), now.get(key), where)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, pair in enumerate(zip(before, now, strict=True)):
+            yield from _differences(*pair, f"{at}[{number}]")
+    elif before != now:
+        yield f"{at} was {_short(before)}, is {_short(now)}"
 
 
 def _short(value: Any) -> str:

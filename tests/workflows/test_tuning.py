@@ -245,7 +245,7 @@ def test_what_a_worker_refuses_is_refused_here(here):
     with pytest.raises(InputRefused, match=r"E_CONFIG.*tune|dropout"):
         here(Session(), space={"dropout": {"high": 0.95}})
     here(Session(budget_minutes=0.0001))
-    with pytest.raises(InputRefused, match=r"begun with other settings: seed \(0, now 1\)"):
+    with pytest.raises(InputRefused, match=r"begun with other settings: seed was 0, is 1"):
         here(Session(), seed=1)
     renewed = here(Session(mode="renew", budget_minutes=0.0001), seed=1)
     assert renewed.state.name == "voids.2"
