@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from defectops.errors import SettingsRefused
-from defectops.measurement.line_quantities import observe_lines
+from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.paired import percent_error
 from defectops.measurement.particle_quantities import observe_particles
 from defectops.measurement.pooling import pool
