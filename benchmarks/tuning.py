@@ -60,16 +60,16 @@ FULL_EPOCHS = 40
 RANDOM, KEPT, LEAST_GAIN = 16, 4, 0.002
 UP: tuple[Direction, ...] = ("maximize",)
 
-# Many short trials: a quarter of a full training each.
+# Many short trials, three tenths of a full training each; chosen on seeds 100 to 103.
 OURS = Plan(
     defect=tuning_task.DEFECT,
     seed=0,
     space=tuning_task.SPACE,
-    trials=24,
+    trials=16,
     generations=12,
-    epochs=FULL_EPOCHS // 4,
+    epochs=3 * FULL_EPOCHS // 10,
     seed_from=2,
-    offspring=4,
+    offspring=3,
     patience=3,
 )
 

@@ -31,7 +31,7 @@ Points = npt.NDArray[np.float64]
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
 # Trials that are drawn at random before a model of them is worth anything.
-STARTUP_TRIALS = 5
+STARTUP_TRIALS = 8
 # Edge of the box around a parent, as a share of each dimension.
 BOX_WIDTH = 0.5
 
