@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from defectops.errors import LabelRefused
-from defectops.measurement.line_errors import LINE_CAUSES, LineErrors, switched_lines
+from defectops.measurement.line_errors import (
+    LINE_CAUSES,
+    LineErrors,
+    compare_lines,
+    switched_lines,
+)
 from defectops.measurement.particle_errors import (
     PARTICLE_CAUSES,
     ParticleErrors,
+    compare_particles,
     switched_particles,
 )
 from defectops.measurement.pooling import Measurement, pool
 
 if TYPE_CHECKING:
-    from defectops.measurement.quantities import Quantity
+    from defectops.defects import DefectType
+    from defectops.measurement.quantities import MeasureOptions, Quantity
+    from defectops.micrograph import Calibration
 
 Array = npt.NDArray[Any]
 FieldErrors = ParticleErrors | LineErrors
@@ -36,6 +45,8 @@ QUANTITIES = (
     "dislocation_density_skeleton",
     "dislocation_density_grid",
 )
+
+COLUMNS = ("image", "region", "quantity", "unit", "part", "value")
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,61 @@ def error_budget(fields: Sequence[FieldErrors]) -> list[ErrorBudget]:
     return _budgets(
         LINE_CAUSES, present, lambda causes: pool([_main(switched_lines(f, causes)) for f in lines])
     )
+
+
+def compare_masks(
+    defect: DefectType,
+    prediction: Array,
+    label: Array,
+    calibration: Calibration,
+    options: MeasureOptions | None = None,
+    ignore: Array | None = None,
+) -> FieldErrors:
+    """Find out why two masks of one field differ, as lines or as particles.
+
+    See `line_errors.compare_lines` and `particle_errors.compare_particles`.
+    """
+    if defect.shape == "line":
+        return compare_lines(prediction, label, calibration, options, ignore)
+    return compare_particles(prediction, label, calibration, options, ignore)
+
+
+def error_rows(found: Sequence[ErrorBudget], *, image: str, region: str) -> list[dict[str, object]]:
+    """Return rows with the keys `COLUMNS`: of each quantity the label, its causes, the prediction.
+
+    The values of ``label`` and of all causes sum to that of ``prediction``.
+    """
+    return [
+        {
+            "image": image,
+            "region": region,
+            "quantity": budget.quantity,
+            "unit": budget.unit,
+            "part": part,
+            "value": value,
+        }
+        for budget in found
+        for part, value in [
+            ("label", budget.label),
+            *budget.parts.items(),
+            ("prediction", budget.prediction),
+        ]
+    ]
+
+
+def read_error_rows(table: pd.DataFrame) -> list[ErrorBudget]:
+    """Return the budgets of a table of `error_rows` of one image and region; empty without rows."""
+    if table.empty:
+        return []
+    found = []
+    for quantity, rows in table.groupby("quantity", sort=False):
+        values = dict(zip(rows["part"].astype(str), rows["value"].astype(float), strict=True))
+        label, prediction = values.pop("label"), values.pop("prediction")
+        unit = rows["unit"].iloc[0]
+        # A number without a unit has an empty cell, which a CSV file gives back as NaN.
+        unit = "" if pd.isna(unit) else str(unit)
+        found.append(ErrorBudget(str(quantity), unit, label, prediction, values))
+    return found
 
 
 def _budgets(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from defectops.reporting import figures, numbers
+from defectops.reporting.quantities import main_quantities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from defectops.defects import DefectType
     from defectops.measurement.error_budget import ErrorBudget
 
 _MORE, _LESS = "#2e86ab", "#e4572e"
@@ -36,6 +38,13 @@ class Bar:
     name: str
     start: float
     stop: float
+
+
+def leading(budgets: Sequence[ErrorBudget], defect: DefectType) -> list[ErrorBudget]:
+    """Return the budgets of the main quantities: the density, of particles the diameter too."""
+    named = {budget.quantity: budget for budget in budgets}
+    first = (next((q for q in group if q in named), None) for group in main_quantities(defect))
+    return [named[quantity] for quantity in first if quantity is not None]
 
 
 def waterfall(budget: ErrorBudget) -> list[Bar]:

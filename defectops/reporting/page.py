@@ -11,8 +11,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from defectops.measurement.error_budget import read_error_rows
 from defectops.micrograph import UNCALIBRATED
-from defectops.reporting import curves, forest, maps, quantities, sizes, tables
+from defectops.reporting import curves, error_budget, forest, maps, quantities, sizes, tables
 from defectops.reporting.numbers import UNDEFINED, Scale, number, percent
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class DefectResults:
     defect : DefectType
     training : mapping of str to float
         Flat numbers of the training.
-    curves, evaluation, quantities, histogram : DataFrame
+    curves, evaluation, quantities, histogram, errors : DataFrame
         As in ``results/``.
     champion : mapping
         ``champions/<defect>.json``.
@@ -54,6 +55,7 @@ class DefectResults:
     evaluation: pd.DataFrame = field(default_factory=pd.DataFrame)
     quantities: pd.DataFrame = field(default_factory=pd.DataFrame)
     histogram: pd.DataFrame = field(default_factory=pd.DataFrame)
+    errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     champion: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     promotion: Mapping[str, Any] = field(default_factory=dict)
@@ -174,6 +176,7 @@ def _context(project: Project) -> dict[str, Any]:
         "any_test": any(d.has_side("test") for d in project.defects),
         "any_dev": any(d.has_side("dev") for d in project.defects),
         "any_curves": any(len(d.curves) for d in project.defects),
+        "any_errors": any(len(d.errors) for d in project.defects),
         "any_histogram": any(len(d.histogram) for d in project.defects),
         "metric_names": tables.SCORE_NAMES,
         "paper_note": tables.PAPER_NOTE,
@@ -186,6 +189,7 @@ def _section(d: DefectResults, rows: Sequence[quantities.Comparison]) -> dict[st
     unit = sizes.length_unit(d.histogram)
     curve = curves.iou_curves(d.curves)
     histogram = sizes.histograms(d.histogram)
+    errors = error_budget.leading(read_error_rows(d.errors), d.defect)
     return {
         "key": d.key,
         "title": d.title,
@@ -195,6 +199,11 @@ def _section(d: DefectResults, rows: Sequence[quantities.Comparison]) -> dict[st
         "histogram": histogram,
         "histogram_text": sizes.histograms_summary(histogram),
         "histogram_svg": Markup(sizes.histograms_svg(histogram, d.defect, unit, f"sizes-{d.key}")),
+        "errors_text": [
+            (quantities.NAMES.get(e.quantity, e.quantity), error_budget.waterfall_summary(e))
+            for e in errors
+        ],
+        "errors_svg": Markup(error_budget.waterfall_svg(errors, f"errors-{d.key}")),
         "size_name": sizes.size_name(d.defect),
         "panels": d.panels,
         "images_evaluated": 0 if d.evaluation.empty else d.evaluation["image"].nunique(),

@@ -209,6 +209,11 @@ def comparisons(table: pd.DataFrame) -> list[Comparison]:
     return sorted(found, key=_order)
 
 
+def main_quantities(defect: DefectType) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of quantities of which the first that was measured is a main one."""
+    return _HEADLINES[defect.shape]
+
+
 def headlines(rows: Sequence[Comparison], defect: DefectType) -> list[Comparison]:
     """Return the main quantities of a defect type, each from the region that compares most.
 
@@ -216,7 +221,7 @@ def headlines(rows: Sequence[Comparison], defect: DefectType) -> list[Comparison
     before one image, dev+test before its parts.
     """
     found = []
-    for group in _HEADLINES[defect.shape]:
+    for group in main_quantities(defect):
         named = [c for q in group for c in rows if c.quantity == q]
         if named:
             found.append(min(named, key=lambda c: (not c.defined, c.error is None, _order(c))))

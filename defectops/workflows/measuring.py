@@ -17,6 +17,14 @@ from defectops.errors import LabelRefused, SettingsRefused
 from defectops.measurement import budget as budgets
 from defectops.measurement.budget import Alternative, Known, itemised
 from defectops.measurement.consequences import consequences
+from defectops.measurement.error_budget import COLUMNS as ERROR_COLUMNS
+from defectops.measurement.error_budget import (
+    FieldErrors,
+    compare_masks,
+    error_budget,
+    error_rows,
+    read_error_rows,
+)
 from defectops.measurement.line_fields import LineMeasurement, observe_lines
 from defectops.measurement.line_quantities import rose_of_directions
 from defectops.measurement.paired import model_quantities
@@ -32,6 +40,7 @@ from defectops.measurement.quantities import (
 )
 from defectops.measurement.strength import Material, constants_sd
 from defectops.reporting.budget import bars, save_bars
+from defectops.reporting.error_budget import leading, save_waterfalls
 from defectops.reporting.rose import save_rose
 from defectops.reporting.sizes import save_counts
 from defectops.workflows.mask_sources import (
@@ -81,6 +90,9 @@ class Measured:
         no rows without objects.
     rose : DataFrame or None
         Lines only: `line_quantities.rose_of_directions` of all images in one unit.
+    errors : list of dict or None
+        Against labels only: keys `error_budget.COLUMNS`, all images together; no rows where some
+        have a pixel size and some have none.
     notes : tuple of str
         What the user should know: doubts about calibration, suspicious values, what is missing.
     """
@@ -91,6 +103,7 @@ class Measured:
     objects: pd.DataFrame
     histogram: pd.DataFrame
     rose: pd.DataFrame | None
+    errors: list[dict[str, object]] | None
     notes: tuple[str, ...]
 
 
@@ -102,6 +115,7 @@ class _Seen:
     field: Measurement
     others: tuple[tuple[str, str, Measurement], ...] = ()
     label: Measurement | None = None
+    errors: FieldErrors | None = None
 
 
 def measure(root: Path, request: MeasureRequest) -> Measured:
@@ -147,6 +161,7 @@ def measure(root: Path, request: MeasureRequest) -> Measured:
         _objects(seen, request),
         _histogram(seen, choices),
         _rose(seen),
+        _errors(seen),
         tuple(notes),
     )
 
@@ -192,7 +207,7 @@ def choose(root: Path, request: MeasureRequest) -> Choices:
 def write_tables(measured: Measured, folder: Path) -> list[Path]:
     """Write ``quantities.csv``, ``budget.csv``, ``objects.csv``, ``histogram.csv``.
 
-    Lines have a ``rose.csv``, too.
+    Lines have a ``rose.csv``, too; what is measured against labels an ``error_budget.csv``.
 
     Returns
     -------
@@ -207,6 +222,8 @@ def write_tables(measured: Measured, folder: Path) -> list[Path]:
     }
     if measured.rose is not None:
         tables["rose.csv"] = measured.rose
+    if measured.errors is not None:
+        tables["error_budget.csv"] = pd.DataFrame(measured.errors, columns=list(ERROR_COLUMNS))
     for name, table in tables.items():
         write_text(folder / name, table.to_csv(index=False, lineterminator="\n"))
     return [folder / name for name in tables]
@@ -214,6 +231,8 @@ def write_tables(measured: Measured, folder: Path) -> list[Path]:
 
 def write_figures(measured: Measured, folder: Path) -> list[Path]:
     """Draw ``budget.png``, ``sizes.png`` and, of lines, ``rose.png``, of all masks together.
+
+    Against labels also ``error_budget.png``.
 
     Returns
     -------
@@ -228,6 +247,10 @@ def write_figures(measured: Measured, folder: Path) -> list[Path]:
     if measured.rose is not None:
         drawn.append(folder / "rose.png")
         save_rose(measured.rose, measured.choices.defect, drawn[-1])
+    if measured.errors is not None:
+        drawn.append(folder / "error_budget.png")
+        found = read_error_rows(pd.DataFrame(measured.errors))
+        save_waterfalls(leading(found, measured.choices.defect), drawn[-1])
     return drawn
 
 
@@ -241,17 +264,21 @@ def _changes(options: MeasureOptions, given: Mapping[str, Any]) -> dict[str, Any
 def _see(source: MaskSource, mask: Mask, request: MeasureRequest, choices: Choices) -> _Seen:
     values = mask.values
     plane = values if request.threshold is None else values >= request.threshold
-    label = None
+    label = errors = None
     if source.against is not None:
         beside = MaskSource(source.name, source.against, source.row)
         truth = read_mask(beside, replace(request, threshold=None), choices.defect.shape)
         label = _observe(truth.values, mask, choices)
+        errors = compare_masks(
+            choices.defect, plane, truth.values, mask.calibration, choices.options, mask.ignore
+        )
     others = variants(values, plane, request)
     return _Seen(
         source.name,
         _observe(plane, mask, choices),
         tuple((component, said, _observe(p, mask, choices)) for component, said, p in others),
         label,
+        errors,
     )
 
 
@@ -365,6 +392,17 @@ def _histogram(seen: Sequence[_Seen], choices: Choices) -> pd.DataFrame:
         sizes = own[f"equivalent_diameter_{unit}"].to_numpy()
         weights = own["counts_in_size"].to_numpy()
     return size_histogram(sizes, weights, unit=unit, level=choices.options.level)
+
+
+def _errors(seen: Sequence[_Seen]) -> list[dict[str, object]] | None:
+    """Lead from the labels to the predictions, all together; None without labels."""
+    errors = [s.errors for s in seen if s.errors is not None]
+    if not errors:
+        return None
+    if len({s.field.calibration.calibrated for s in seen}) > 1:
+        return []
+    image = POOLED if len(seen) > 1 else seen[0].name
+    return error_rows(error_budget(errors), image=image, region=REGION)
 
 
 def _rose(seen: Sequence[_Seen]) -> pd.DataFrame | None:

@@ -18,6 +18,8 @@ from defectops.learning import machine
 from defectops.measurement.budget import COLUMNS as BUDGET_COLUMNS
 from defectops.measurement.budget import SEGMENTATION, Alternative, Known, budget_rows, itemised
 from defectops.measurement.consequences import consequences
+from defectops.measurement.error_budget import COLUMNS as ERROR_COLUMNS
+from defectops.measurement.error_budget import compare_masks, error_budget, error_rows
 from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.paired import model_quantities
 from defectops.measurement.particle_quantities import observe_particles
@@ -113,6 +115,7 @@ def quantify(
     Notes
     -----
     Also written: ``results/budget/<defect>.csv`` (what each interval is made of),
+    ``results/error_budget/<defect>.csv`` (which errors lead from label to prediction),
     ``results/objects/<defect>.parquet`` (one row an object of dev+test),
     ``results/histograms/<defect>.csv`` and ``results/timing/<defect>.csv``.
     """
@@ -120,6 +123,7 @@ def quantify(
     results = root / "results"
     champion = load_champion(root, defect, conditioning)
     rows: list[dict[str, object]] = []
+    errors: list[dict[str, object]] = []
     reports = _Reports(defect, material or Material(), [])
     seen: dict[str, list[_Seen]] = {}
     timing: list[dict[str, object]] = []
@@ -133,8 +137,11 @@ def quantify(
         truths = _truths(root, defect)
         for region, fields_seen in seen.items():
             rows += _region_rows(region, fields_seen, truths, reports)
+        errors = _error_rows(defect, joined(regions["dev+test"]), threshold, options)
     budget = pd.DataFrame(reports.budget, columns=list(BUDGET_COLUMNS))
     write_text(results / "budget" / f"{defect.key}.csv", budget.to_csv(index=False))
+    moved = pd.DataFrame(errors, columns=list(ERROR_COLUMNS))
+    write_text(results / "error_budget" / f"{defect.key}.csv", moved.to_csv(index=False))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_text(results / "quantities" / f"{defect.key}.csv", table.to_csv(index=False))
     compared = seen.get("dev+test", [])
@@ -273,6 +280,24 @@ def _group_rows(
         model = model_quantities(labelled, predicted)
         rows += table_rows(model, image=image, region=region, source="prediction")
     return rows
+
+
+def _error_rows(
+    defect: DefectType, fields: Sequence[Field], threshold: float, options: MeasureOptions
+) -> list[dict[str, object]]:
+    """Lead from label to prediction, all images together; no row if they have no common scale.
+
+    Of dev+test only, the region of the headline: lines are measured anew for every cause.
+    """
+    if len({f.calibration.calibrated for f in fields}) != 1:
+        return []
+    compared = [
+        compare_masks(defect, f.intensity >= threshold, f.label, f.calibration, options, f.ignore)
+        for f in fields
+    ]
+    images = {f.image for f in fields}
+    image = POOLED if len(images) > 1 else images.pop()
+    return error_rows(error_budget(compared), image=image, region="dev+test")
 
 
 def _other_thresholds(seen: Sequence[_Seen]) -> list[Alternative]:

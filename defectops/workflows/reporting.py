@@ -102,6 +102,7 @@ def _results(
         evaluation=evaluation,
         quantities=_table(results / "quantities" / f"{key}.csv"),
         histogram=_table(results / "histograms" / f"{key}.csv"),
+        errors=_table(results / "error_budget" / f"{key}.csv"),
         champion=_mapping(root / "champions" / f"{key}.json"),
         run=_mapping(results / "runs" / f"{key}.json"),
         promotion=_mapping(results / "promotion" / f"{key}.json"),

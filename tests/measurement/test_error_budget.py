@@ -4,12 +4,19 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectops.errors import LabelRefused
-from defectops.measurement.error_budget import error_budget
+from defectops.measurement.error_budget import (
+    COLUMNS,
+    ErrorBudget,
+    error_budget,
+    error_rows,
+    read_error_rows,
+)
 from defectops.measurement.line_errors import LINE_CAUSES, compare_lines, switched_lines
 from defectops.measurement.particle_errors import (
     PARTICLE_CAUSES,
@@ -261,3 +268,15 @@ def test_what_cannot_be_budgeted_is_refused(draw):
         compare_particles(LABEL, LABEL.T, SCALE)
     with pytest.raises(LabelRefused, match="E_SHAPE"):
         compare_lines(LABEL, LABEL.T, SCALE)
+
+
+def test_rows_come_back_from_a_file_as_the_same_budgets(tmp_path):
+    given = [
+        ErrorBudget("number_density", "m^-3", 10e20, 9e20, {"invented": 1e20, "missed": -2e20}),
+        ErrorBudget("area_fraction", "", 0.1, 0.3, {"invented": 0.2, "missed": 0.0}),
+    ]
+    rows = pd.DataFrame(error_rows(given, image="a.png", region="test"))
+    assert tuple(rows.columns) == COLUMNS
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    assert read_error_rows(pd.read_csv(tmp_path / "rows.csv")) == given
+    assert read_error_rows(pd.DataFrame()) == []

@@ -210,6 +210,23 @@ def test_against_labels_there_are_two_intervals(save, run, tmp_path):
     assert sorted(found.objects["source"]) == ["label"] * 4 + ["prediction"] * 3
 
 
+def test_against_labels_the_errors_are_told_apart(save, run, tmp_path):
+    save("truth/a.tif", discs(SHAPE, *CENTRES))
+    mask = save("a.tif", discs(SHAPE, *CENTRES[1:]))
+    found = run(mask, against=(str(tmp_path / "truth"),))
+    written = [*write_tables(found, tmp_path / "out"), *write_figures(found, tmp_path / "out")]
+    assert {"error_budget.csv", "error_budget.png"} <= {p.name for p in written}
+    table = pd.read_csv(tmp_path / "out/error_budget.csv")
+    density = table[table["quantity"] == "areal_density"].set_index("part")["value"]
+    assert density["label"] == value(found, "areal_density", source="label")
+    assert density["prediction"] == value(found, "areal_density", source="prediction")
+    assert density["missed"] == pytest.approx(-density["label"] / 4)
+    alone = run(mask)
+    assert alone.errors is None
+    names = [p.name for p in [*write_tables(alone, tmp_path), *write_figures(alone, tmp_path)]]
+    assert not any("error_budget" in name for name in names)
+
+
 def test_ignored_pixels_do_not_count(save, run, tmp_path):
     hidden = np.zeros(SHAPE, np.uint8)
     hidden[:40] = 1

@@ -246,6 +246,47 @@ def test_histograms_count_every_object_of_label_and_prediction(measure, tmp_path
     assert list(histogram) == ["source", "bin_low_nm", "bin_high_nm", "count"]
 
 
+def _errors(tmp_path, quantity, defect=VOIDS):
+    table = pd.read_csv(tmp_path / f"results/error_budget/{defect.key}.csv")
+    rows = table[table["quantity"] == quantity]
+    return table, rows.set_index("part")["value"]
+
+
+def test_the_error_budget_leads_from_label_to_prediction_of_all_images(measure, tmp_path):
+    label = discs(SHAPE, (15, 15), (40, 60))
+    a = field(label, label | discs(SHAPE, (40, 20), radius=7))
+    b = field(label, discs(SHAPE, (15, 15)), image="b.png")
+    found = measure([a], [b])
+    table, density = _errors(tmp_path, "areal_density")
+    assert set(zip(table["image"], table["region"], strict=True)) == {("pooled", "dev+test")}
+    one = 1 / (2 * 59 * 79 * 0.25e-18)
+    assert density["label"] == _value(found, "dev+test", "label", "areal_density", "pooled")
+    assert density["prediction"] == density["label"] == pytest.approx(4 * one)
+    assert density["invented"] == pytest.approx(one)
+    assert density["missed"] == pytest.approx(-one)
+
+
+def test_the_error_budget_of_lines_names_the_image_and_sums(measure, tmp_path):
+    label = np.zeros(SHAPE, bool)
+    label[20:23, 5:75] = label[45:48, 5:75] = True
+    shown = label.copy()
+    shown[45:48] = False
+    measure([field(label, shown)], [], defect=LINES)
+    table, density = _errors(tmp_path, "projected_line_density", LINES)
+    assert set(table["image"]) == {"a.png"}
+    assert density["missed"] == pytest.approx(-density["label"] / 2)
+    assert density.drop("prediction").sum() == pytest.approx(density["prediction"])
+
+
+def test_without_a_common_scale_or_a_champion_the_error_budget_is_empty(measure, tmp_path):
+    label = discs(SHAPE, (15, 15))
+    bare = Calibration(None, UNCALIBRATED)
+    measure([field(label), field(label, image="b.png", calibration=bare)], [])
+    assert _errors(tmp_path, "areal_density")[0].empty
+    measure([field(label)], [], model=None)
+    assert _errors(tmp_path, "areal_density")[0].empty
+
+
 def test_objects_lie_where_they_are_in_the_whole_micrograph(measure, tmp_path):
     measure([field(discs(SHAPE, (20, 30), radius=4), at=(100, 200))], [])
     objects = pd.read_parquet(tmp_path / "results/objects/voids.parquet")

@@ -205,6 +205,14 @@ class Project:
             for k in kinds[source]
         ]
 
+    def erred(self, defect):
+        quantity, unit, value = DENSITY[defect]
+        parts = {"label": value, "invented": 0.2 * value, "missed": -0.1 * value}
+        parts["prediction"] = 1.1 * value
+        same = {"image": "pooled", "region": "dev+test", "quantity": quantity, "unit": unit}
+        rows = [same | {"part": part, "value": moved} for part, moved in parts.items()]
+        self.table(f"results/error_budget/{defect}.csv", rows)
+
     def all(self, **options):
         self.data()
         for defect in self.images:
@@ -420,6 +428,19 @@ def test_densities_per_volume_that_are_absent_have_a_reason(tmp_path):
     table[table["quantity"] != "number_density"].to_csv(path, index=False)
     page = check(project.report())
     assert "Voids: no density per volume, because no foil thickness is given" in page.words
+
+
+def test_the_errors_that_moved_the_density_are_drawn_and_said(tmp_path):
+    project = Project(tmp_path).all()
+    assert "Label and prediction were not compared." in check(project.report()).words
+    project.erred("voids")
+    html = project.report()
+    page = check(html)
+    assert (
+        "Number density: Percent of the label's value: invented +20.0, missed −10.0" in page.words
+    )
+    assert "were not compared" not in page.words
+    assert "Voids: from label to prediction" in html
 
 
 def test_undefined_score_is_counted_and_said(tmp_path):
