@@ -139,7 +139,9 @@ def place(source: Path, sha256: str, into: Path, subject: str) -> Path:
 def no_such_version(model: str, number: int) -> InputRefused:
     """Return the error for a version that the registry does not hold."""
     return InputRefused(
-        f"{model}/{number}", "E_VERSION", "no such version in this registry; see `defectops models list`"
+        f"{model}/{number}",
+        "E_VERSION",
+        "no such version in this registry; see `defectops models list`",
     )
 
 

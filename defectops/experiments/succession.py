@@ -133,9 +133,7 @@ def promote(
         if not (verdict.passed or about.forced):
             return champion
         outcome = verdict.outcome if verdict.passed else FORCED
-        new = Champion(
-            places.model, number, candidate.run_id, sha256, candidate.threshold, outcome
-        )
+        new = Champion(places.model, number, candidate.run_id, sha256, candidate.threshold, outcome)
         evidence = {
             "bundle": sha256,
             "champion": champion.sha256,

@@ -107,7 +107,10 @@ def merge_bomb():
         ("defects: {voids: {}}\ntune: {voids: {trails: 3}}", "did you mean 'trials'"),
         ("defects: {voids: {}}\ntune: {voids: {trials: 0}}", "tune.trials"),
         ("defects: {voids: {}}\ntune: {voids: {sampler: grid}}", "'tpe'"),
-        ("defects: {voids: {}}\ntune: {voids: {space: {dropuot: {low: 0}}}}", "did you mean 'dropout'"),
+        (
+            "defects: {voids: {}}\ntune: {voids: {space: {dropuot: {low: 0}}}}",
+            "did you mean 'dropout'",
+        ),
         ("defects: {voids: {}}\ntune: {voids: {space: {l2: {low: 1}}}}", "low <= high"),
     ],
 )
