@@ -113,6 +113,17 @@ def should_prune(
     )
 
 
+def has_risen(curve: Sequence[float]) -> bool:
+    """Whether a trial with fresh weights has learned anything: an epoch after the first is better.
+
+    Before it learns, a network gives one answer everywhere. By the best threshold that answer is
+    worth the share of labelled pixels, which can be more than what learners reach in their first
+    epochs: such a trial would be the yardstick for all others, and a parent. A curve of one epoch
+    or none says nothing yet: True.
+    """
+    return len(curve) < 2 or max(curve[1:]) > curve[0]
+
+
 def _median(
     mine: Sequence[float], there: Sequence[float], options: PruningOptions
 ) -> tuple[float, str]:

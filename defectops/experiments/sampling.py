@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from defectops.errors import SettingsRefused
+from defectops.experiments.pruning import has_risen
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -73,6 +74,10 @@ class Tried(Protocol):
     @property
     def values(self) -> Sequence[float]:
         """One a direction; empty unless complete."""
+
+    @property
+    def curve(self) -> Mapping[int, float]:
+        """Value by epoch."""
 
     @property
     def parent(self) -> int | None:
@@ -202,12 +207,14 @@ def select_parents(trials: Sequence[Tried], k: int, directions: Sequence[Directi
 
     Notes
     -----
-    The ancestors of a trial that is taken are passed over: what they learned lives on in it.
+    The ancestors of a trial that is taken are passed over: what they learned lives on in it. A
+    cold trial that has learned nothing (`pruning.has_risen`) comes after all that have.
     """
     parents = {t.index: t.parent for t in trials}
     chosen: list[int] = []
     passed: set[int] = set()
-    for trial in _best_first([t for t in trials if t.state == "complete"], directions):
+    ranked = _best_first([t for t in trials if t.state == "complete"], directions)
+    for trial in sorted(ranked, key=_learned_nothing):
         if trial.index in passed:
             continue
         chosen.append(trial.index)
@@ -252,6 +259,10 @@ def offspring(search: Search, trials: Sequence[Tried]) -> list[Offspring]:
         made.append(Offspring(parent.index, params))
         history.append(Past(params, (), {}, "running"))
     return made
+
+
+def _learned_nothing(trial: Tried) -> bool:
+    return trial.parent is None and not has_risen([trial.curve[e] for e in sorted(trial.curve)])
 
 
 def _gains(trials: Sequence[Tried]) -> list[Past]:

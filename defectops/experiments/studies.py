@@ -32,7 +32,7 @@ from defectops.errors import (
 from defectops.experiments.generations import Stop
 from defectops.experiments.interruptions import Interruptions
 from defectops.experiments.leases import DONE, Claims, Lease, StudyHandle
-from defectops.experiments.pruning import should_prune
+from defectops.experiments.pruning import has_risen, should_prune
 from defectops.experiments.study_rows import Task, state_from, trials_of
 from defectops.experiments.study_store import FOLDER, Store, default_url, open_store
 from defectops.experiments.study_trials import (
@@ -350,7 +350,9 @@ def _kin(study: StudyHandle, task: Task) -> list[list[float]]:
         start = trial.cumulative_epochs - trial.epochs
         same = trial.generation == task.generation and start == task.kin_epochs
         if same and trial.index != task.index and trial.state not in {"failed", "waiting"}:
-            kin.append([trial.curve[e] for e in sorted(trial.curve)])
+            curve = [trial.curve[e] for e in sorted(trial.curve)]
+            if task.parent is not None or has_risen(curve):
+                kin.append(curve)
     return kin
 
 

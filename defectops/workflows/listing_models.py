@@ -22,8 +22,8 @@ def listed_versions(registry: Registry, defect: DefectType) -> list[dict[str, An
     Returns
     -------
     list of dict
-        ``defect, model, version, aliases, iou, precision, recall, pixel_accuracy, threshold, sha256,
-        run_id, tags``; a score that is undefined or was not registered is None.
+        ``defect, model, version, aliases, iou, precision, recall, pixel_accuracy, threshold,
+        sha256, run_id, tags``; a score that is undefined or was not registered is None.
     """
     names: dict[int, list[str]] = {}
     for alias in (CHAMPION, CANDIDATE, PREVIOUS):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defectops.errors import SettingsRefused
-from defectops.experiments.pruning import PruningOptions, should_prune
+from defectops.experiments.pruning import PruningOptions, has_risen, should_prune
 
 EPOCHS = 10
 ACTIVE = ("median", "hyperband", "patient")
@@ -168,3 +168,11 @@ def test_none_gives_up_nothing(own, kin):
 def test_the_order_of_the_kin_does_not_matter(name, own, kin, random):
     shuffled = random.sample(kin, len(kin))
     assert should_prune(name, own, kin, 12) == should_prune(name, own, shuffled, 12)
+
+
+@pytest.mark.parametrize(
+    ("curve", "risen"),
+    [((), True), ((0.4,), True), ((0.4, 0.4), False), ((0.4, 0.3), False), ((0.4, 0.41), True)],
+)
+def test_who_never_got_above_the_first_epoch_has_learned_nothing(curve, risen):
+    assert has_risen(curve) is risen

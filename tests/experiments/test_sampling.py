@@ -38,6 +38,7 @@ class Trial:
     parent: int | None = None
     state: str = "complete"
     params: dict = field(default_factory=dict)
+    curve: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -181,6 +182,16 @@ def test_only_complete_trials_are_parents():
 
 def test_equal_trials_are_taken_in_the_order_of_their_index():
     assert select_parents([Trial(i, (0.5,)) for i in range(4)], 2, UP) == [0, 1]
+
+
+def test_a_cold_trial_that_learned_nothing_is_nobodys_parent_while_others_learned():
+    flat, rising = {0: 0.4, 1: 0.4, 2: 0.3}, {0: 0.1, 1: 0.2, 2: 0.3}
+    trials = [Trial(0, (0.4,), curve=flat), Trial(1, (0.3,), curve=rising)]
+    assert select_parents(trials, 2, UP) == [1, 0]
+    assert select_parents(trials[:1], 2, UP) == [0]
+    # A warm trial may be best at once: it has learned before.
+    warm = Trial(2, (0.35,), parent=1, curve=flat)
+    assert select_parents([*trials, warm], 2, UP) == [2, 0]
 
 
 def test_a_minimised_objective_is_minimised():

@@ -228,6 +228,17 @@ def test_trials_of_another_generation_are_no_kin(run):
     assert [t.state for t in state_of(study).trials] == ["complete"] * 10
 
 
+def test_a_cold_trial_that_never_learned_is_no_yardstick_for_learners(run):
+    # A constant answer is worth more at first than what learns slowly, and is overtaken.
+    def evaluate(choice):
+        for epoch in range(8):
+            yield Step(epoch, 0.5 if choice.index < 3 else 0.07 * epoch, 1.0)
+        return Outcome((0.5,), "0" * 64)
+
+    study = run(plan(trials=5, generations=0, epochs=8), evaluate)
+    assert [t.state for t in state_of(study).trials] == ["complete"] * 5
+
+
 # Trials that fail --------------------------------------------------------------------------
 
 
