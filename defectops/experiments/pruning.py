@@ -114,14 +114,14 @@ def should_prune(
 
 
 def has_risen(curve: Sequence[float]) -> bool:
-    """Whether a trial with fresh weights has learned anything: an epoch after the first is better.
+    """Whether a trial with fresh weights has learned: its second half has passed the first epoch.
 
-    Before it learns, a network gives one answer everywhere. By the best threshold that answer is
-    worth the share of labelled pixels, which can be more than what learners reach in their first
-    epochs: such a trial would be the yardstick for all others, and a parent. A curve of one epoch
-    or none says nothing yet: True.
+    Random weights and the best threshold can be worth more than what learners reach in their first
+    epochs, by luck of the contrast. Such a trial gets worse with training, or stands still; it
+    would be the yardstick for all others, and a parent. A curve of one epoch or none says nothing
+    yet: True.
     """
-    return len(curve) < 2 or max(curve[1:]) > curve[0]
+    return len(curve) < 2 or max(curve[len(curve) // 2 :]) > curve[0]
 
 
 def _median(

@@ -172,7 +172,14 @@ def test_the_order_of_the_kin_does_not_matter(name, own, kin, random):
 
 @pytest.mark.parametrize(
     ("curve", "risen"),
-    [((), True), ((0.4,), True), ((0.4, 0.4), False), ((0.4, 0.3), False), ((0.4, 0.41), True)],
+    [
+        ((), True),
+        ((0.4,), True),
+        ((0.4, 0.4), False),
+        ((0.4, 0.3), False),
+        ((0.4, 0.41), True),
+        ((0.4, 0.41, 0.3, 0.2), False),
+    ],
 )
 def test_who_never_got_above_the_first_epoch_has_learned_nothing(curve, risen):
     assert has_risen(curve) is risen
