@@ -19,6 +19,7 @@ _NOTCH = 0.77
 # A cut may be this long, as a part of the diameter of the circle of the piece's area.
 _LONGEST = 0.75
 _OVER_PX = 2.0
+_MOST_NOTCHES = 200
 
 
 def split_at_notches(clean: Array, min_area_px: int) -> Array:
@@ -63,7 +64,11 @@ def split_at_notches(clean: Array, min_area_px: int) -> Array:
 
 
 def _notches(clean: Array, pieces: Array, count: int) -> dict[int, Array]:
-    """Return the notches of each piece with two or more, (row, column) of the deepest pixels."""
+    """Return the notches of each piece with two or more, (row, column) of the deepest pixels.
+
+    A piece with hundreds is noise or a ragged outline, not particles that touch: it stays whole,
+    and the pairs of its notches are not worth the time.
+    """
     around = ndimage.gaussian_filter(clean.astype(np.float32), _SCALE_PX, mode="nearest")
     outline = clean & ~ndimage.binary_erosion(clean, structure=_EIGHT, border_value=1)
     marked, number = ndimage.label(outline & (around > _NOTCH), structure=_EIGHT)
@@ -76,7 +81,8 @@ def _notches(clean: Array, pieces: Array, count: int) -> dict[int, Array]:
     )
     at = np.column_stack(np.divmod(place[np.array(deepest, dtype=np.int64)[:, 0]], clean.shape[1]))
     owner = pieces[at[:, 0], at[:, 1]]
-    several = np.flatnonzero(np.bincount(owner, minlength=count + 1) > 1)
+    per_piece = np.bincount(owner, minlength=count + 1)
+    several = np.flatnonzero((per_piece > 1) & (per_piece <= _MOST_NOTCHES))
     return {int(piece): at[owner == piece] for piece in several}
 
 

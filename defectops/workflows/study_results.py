@@ -14,6 +14,8 @@ from defectops.atomic import write_text
 from defectops.errors import InputRefused
 from defectops.experiments.studies import Plan, StudyState, Trial, exported
 
+_KEPT = 3  # best trials that are registered, at least
+
 
 def result_path(root: Path, defect: str) -> Path:
     """Return where the result of a defect's studies lies, under git."""
@@ -35,13 +37,16 @@ def write_result(root: Path, state: StudyState, plan: Plan) -> Path:
 def best_trials(state: StudyState, plan: Plan) -> list[Trial]:
     """Return the trials that are worth keeping, best first.
 
-    Of two objectives the Pareto set, by its first value; else as many as seed a generation.
+    Of two objectives the Pareto set, by its first value; else as many as seed a generation, and
+    at least three.
     """
     if len(plan.directions) > 1:
         return sorted(state.pareto, key=lambda t: (-t.values[0], t.index))
     sign = -1 if plan.directions[0] == "maximize" else 1
     complete = [t for t in state.trials if t.state == "complete"]
-    return sorted(complete, key=lambda t: (sign * t.values[0], t.index))[: plan.seed_from]
+    return sorted(complete, key=lambda t: (sign * t.values[0], t.index))[
+        : max(plan.seed_from, _KEPT)
+    ]
 
 
 def lineage(trial: Trial, trials: Sequence[Trial]) -> list[Trial]:

@@ -54,16 +54,16 @@ class TuneOptions:
     """
 
     trials: int = 12
-    generations: int = 4
+    generations: int = 6
     epochs: int = 8
-    seed_from: int = 3
+    seed_from: int = 1
     offspring: int = 3
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
     objective: Objective = "iou"
     seed: int = 0
     tolerance: float = 0.002
-    patience: int = 1
+    patience: int = 2
     space: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
