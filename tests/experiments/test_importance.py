@@ -9,6 +9,8 @@ from defectops.experiments.importance import LEAST_TRIALS, importance
 from defectops.experiments.search_space import Dimension, Space
 from defectops.experiments.study_trials import Plan, StudyState, Trial
 
+pytestmark = pytest.mark.slow  # seconds in all, and the quick part stays under a minute
+
 SPACE = Space(
     (
         Dimension("rate", "float", 1e-5, 1e-2, log=True),

@@ -46,9 +46,12 @@ def test_a_signal_that_is_raised_at_once_passes_through_and_handlers_come_back()
 
 
 def test_a_signal_that_python_does_not_handle_is_left_alone():
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    with Interruptions():
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with Interruptions():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_another_thread_may_use_it():

@@ -25,6 +25,8 @@ from defectops.experiments.studies import (
     work,
 )
 
+pytestmark = pytest.mark.slow  # seconds in all, and the quick part stays under a minute
+
 
 @pytest.fixture
 def opened():

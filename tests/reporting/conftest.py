@@ -1,4 +1,4 @@
-"""Lets the tests here import `toy_study`."""
+"""Lets the tests here import `drawn_study`."""
 
 import sys
 from pathlib import Path

@@ -2,8 +2,8 @@
 
 import math
 
+import drawn_study as toy
 import pytest
-import toy_study as toy
 
 from defectops.experiments.importance import Importance, Worth
 from defectops.experiments.lineage import Member, forest

@@ -13,6 +13,8 @@ from defectops.defects import register
 from defectops.errors import IntegrityFault
 from defectops.workflows.reporting import report
 
+pytestmark = pytest.mark.slow  # seconds in all, and the quick part stays under a minute
+
 LEGEND = np.array([(0, 0, 0), (255, 0, 0), (255, 255, 0), (64, 224, 208)], dtype=np.uint8)
 DEFECTS = register({"dislocations": None, "precipitates": None, "voids": None})
 IMAGES = {
