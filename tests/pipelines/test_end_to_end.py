@@ -43,6 +43,7 @@ PARAMS = {
     },
     "promotion": {"floors": {"iou": 0.0}},
     "quantify": {},
+    "material": {},
 }
 # What belongs to nobody's outputs: our own state, the store of runs, what git and DVC write.
 STATE = (".defectops/", "mlflow.db", "mlartifacts/", ".dvc/", ".git/", "dvc.lock", "data/")

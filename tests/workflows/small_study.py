@@ -26,7 +26,14 @@ TRAIN = {
     "warm_up_steps": 0,
     "threads": 1,
 }
-OPTIONS = {"trials": 3, "generations": 1, "epochs": 2, "seed_from": 2, "offspring": 2}
+OPTIONS = {
+    "trials": 3,
+    "generations": 1,
+    "epochs": 2,
+    "seed_from": 2,
+    "offspring": 2,
+    "patience": 1,
+}
 OPTIONS |= {"pruner": "none", "sampler": "random", "tolerance": 0.0}
 SIDES = ("train", "dev", "gate", "test")
 
