@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defectops.errors import GateFailed, GateInconclusive
+
 if TYPE_CHECKING:
     from defectops.experiments.promotion import Verdict
     from defectops.experiments.registry import Registry
     from defectops.workflows.direct_promotion import Decision
     from defectops.workflows.parameters import Parameters
 
-_CODES = {"pass": 0, "fail": 6, "inconclusive": 7}
+_CODES = {"pass": 0, "fail": GateFailed.exit_code, "inconclusive": GateInconclusive.exit_code}
 
 
 def opened(root: Path) -> tuple[Parameters, Registry]:

@@ -171,14 +171,10 @@ def _run(
 
 def _looking_into(root: Path, session: Session) -> Look:
     """Return what reads the study of that name from its store, with what others did."""
-    from defectops.experiments.studies import close_study, join_study, state_of
+    from defectops.experiments.studies import read_study
 
     def look(name: str) -> tuple[StudyState, Plan]:
-        study = join_study(root, session.storage, name)
-        try:
-            return state_of(study), study.plan
-        finally:
-            close_study(study)
+        return read_study(root, session.storage, name)
 
     return look
 

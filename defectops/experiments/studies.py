@@ -410,6 +410,15 @@ def _interruption(error: BaseException) -> str:
     return f"stopped by {type(error).__name__}: {one_line(str(error))[:300]}"
 
 
+def read_study(root: Path, url: str, name: str) -> tuple[StudyState, Plan]:
+    """Return what the newest study of a name holds now; see `join_study`."""
+    study = join_study(root, url, name)
+    try:
+        return state_of(study), study.plan
+    finally:
+        close_study(study)
+
+
 def _require_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputRefused(name, "E_STUDY", "a study's name has letters, digits, - and _ only")

@@ -21,7 +21,7 @@ from defectops.experiments.lineage import (
     members_of,
     timed,
 )
-from defectops.experiments.studies import close_study, join_study, state_of
+from defectops.experiments.studies import read_study
 from defectops.experiments.study_store import DATABASE, FOLDER
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.study_results import result_path
@@ -219,12 +219,7 @@ def _stored(root: Path, name: str, storage: str) -> Lineage | None:
     if not storage and not (root / FOLDER / DATABASE).is_file():
         return None
     try:
-        study = join_study(root, storage, name)
+        state, plan = read_study(root, storage, name)
     except InputRefused:
         return None
-    try:
-        state = state_of(study)
-    finally:
-        close_study(study)
-    plan = study.plan
-    return Lineage(plan.defect, study.name, plan.objective, None, members_of(state.trials))
+    return Lineage(plan.defect, state.name, plan.objective, None, members_of(state.trials))

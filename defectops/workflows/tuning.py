@@ -22,9 +22,7 @@ from defectops.errors import DefectopsError, EnvironmentFault, InputRefused
 from defectops.experiments.studies import (
     Plan,
     StudyState,
-    close_study,
-    join_study,
-    state_of,
+    read_study,
 )
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.study_results import write_result
@@ -160,12 +158,8 @@ def tune(
     crew = _Crew(order, chosen, listen)
     with crew.stopping():
         crew.run()
-    study = join_study(root, chosen.storage, crew.order.name)
-    try:
-        state = state_of(study)
-    finally:
-        close_study(study)
-    return Tuned(state, study.plan, write_result(root, state, study.plan))
+    state, plan = read_study(root, chosen.storage, crew.order.name)
+    return Tuned(state, plan, write_result(root, state, plan))
 
 
 @dataclass(eq=False)
