@@ -147,6 +147,9 @@ class Field:
     calibration : Calibration
     specimen : str
         Empty if unknown.
+    pixels_sha256 : str
+        Digest of the whole micrograph's pixels as recorded, by which a copy under another name is
+        known; empty if unknown.
     """
 
     image: str
@@ -156,6 +159,7 @@ class Field:
     ignore: Array
     calibration: Calibration
     specimen: str = ""
+    pixels_sha256: str = ""
 
     def __post_init__(self) -> None:
         for name in ("intensity", "label", "ignore"):
@@ -192,6 +196,7 @@ def save_fields(path: Path, rows: Sequence[Field]) -> None:
                 "region": asdict(f.region),
                 "calibration": asdict(f.calibration),
                 "specimen": f.specimen,
+                "pixels_sha256": f.pixels_sha256,
             }
         )
     arrays["head"] = np.frombuffer(json.dumps(head, sort_keys=True).encode(), dtype=np.uint8)
@@ -252,4 +257,5 @@ def _field(data: Any, i: int, row: dict[str, Any]) -> Field:
         ignore=mask("ignore"),
         calibration=Calibration(**row["calibration"]),
         specimen=row["specimen"],
+        pixels_sha256=row.get("pixels_sha256", ""),
     )

@@ -92,12 +92,12 @@ def prepare(root: Path, defect: DefectType, options: ConditioningOptions) -> lis
     shutil.rmtree(out, ignore_errors=True)
     prepared = []
     for row in rows:
-        field, digest = _field(data, row, defect, options)
+        field = _field(data, row, defect, options)
         save_fields(out / f"{row.stem}.npz", [field])
         truth = data / "truth" / f"{row.stem}.json"
         if truth.is_file():
             write_text(out / "truth" / truth.name, truth.read_text(encoding="utf-8"))
-        prepared.append(_summary(row, field, digest))
+        prepared.append(_summary(row, field))
     write_text(out / SUMMARY, _as_csv(prepared))
     return prepared
 
@@ -132,10 +132,8 @@ def calibrated(micrograph: Micrograph, row: ManifestRow) -> Calibration:
     return replace(told, thickness_nm=row.thickness_nm, thickness_sd_nm=row.thickness_sd_nm)
 
 
-def _field(
-    data: Path, row: ManifestRow, defect: DefectType, options: ConditioningOptions
-) -> tuple[Field, str]:
-    """Return one whole image as a field, and the digest of its pixels as recorded."""
+def _field(data: Path, row: ManifestRow, defect: DefectType, options: ConditioningOptions) -> Field:
+    """Return one whole image as a field."""
     micrograph = read_micrograph(
         data / "micrographs" / row.image,
         pixel_size_nm=row.pixel_size_nm,
@@ -149,7 +147,7 @@ def _field(
         intensity = condition(micrograph.pixels, defect.polarity, options)
     except MicrographRefused as error:
         raise MicrographRefused(row.image, error.code, error.message) from error
-    field = Field(
+    return Field(
         image=row.image,
         region=Region(0, shape[0], 0, shape[1]),
         intensity=intensity,
@@ -157,8 +155,8 @@ def _field(
         ignore=ignore,
         calibration=calibrated(micrograph, row),
         specimen=row.specimen,
+        pixels_sha256=digest_of(micrograph.pixels),
     )
-    return field, digest_of(micrograph.pixels)
 
 
 def digest_of(pixels: Array) -> str:
@@ -186,7 +184,7 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> Array:
     return mask
 
 
-def _summary(row: ManifestRow, field: Field, digest: str) -> Prepared:
+def _summary(row: ManifestRow, field: Field) -> Prepared:
     return Prepared(
         image=row.image,
         rows=field.region.shape[0],
@@ -198,7 +196,7 @@ def _summary(row: ManifestRow, field: Field, digest: str) -> Prepared:
         thickness_nm=field.calibration.thickness_nm,
         defect_fraction=round(float(field.label.mean()), 6),
         ignored_fraction=round(float(field.ignore.mean()), 6),
-        pixels_sha256=digest,
+        pixels_sha256=field.pixels_sha256,
     )
 
 

@@ -66,7 +66,7 @@ def split(root: Path, defect: DefectType, options: SplitOptions) -> dict[str, An
             f"{len(leaks)} leak(s), the first: {leaks[0]}; mend sides or specimens in the manifest",
         )
     fields = _cut(root, defect, pieces)
-    record = _record(defect, options, images, pieces, fields)
+    record = _record(defect, options, prepared, pieces, fields)
     out = root / "split" / defect.key
     shutil.rmtree(out, ignore_errors=True)
     for side in SIDES:
@@ -127,20 +127,24 @@ def _crop(whole: Field, piece: Piece) -> Field:
         ignore=whole.ignore[part].copy(),
         calibration=whole.calibration,
         specimen=whole.specimen,
+        pixels_sha256=whole.pixels_sha256,
     )
 
 
 def _record(
     defect: DefectType,
     options: SplitOptions,
-    images: Sequence[Candidate],
+    prepared: Sequence[Prepared],
     pieces: Sequence[Piece],
     fields: Mapping[str, Sequence[Field]],
 ) -> dict[str, Any]:
+    images = candidates(prepared)
+    digests = {p.image: p.pixels_sha256 for p in prepared}
     return {
         "defect": defect.key,
         "options": asdict(options),
-        "pieces": [asdict(p) for p in pieces],
+        # What an audit needs to know of each side without opening its file.
+        "pieces": [{**asdict(p), "pixels_sha256": digests[p.image]} for p in pieces],
         "sides": {side: _sizes(fields[side]) for side in SIDES},
         "gate_is": "gate" if fields["gate"] else "dev",
         "unused_fraction": round(unused_fraction(images, pieces), 6),
