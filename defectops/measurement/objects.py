@@ -12,7 +12,7 @@ from skimage.segmentation import watershed
 
 from defectops.errors import LabelRefused
 from defectops.measurement.concavity import split_at_notches
-from defectops.measurement.distances import edge_distance
+from defectops.measurement.distances import edge_distance, local_maxima
 from defectops.measurement.lines import TracedLines, trace
 
 Array = npt.NDArray[Any]
@@ -117,7 +117,7 @@ def label_particles(mask: Array, options: ObjectOptions | None = None) -> Array:
     chosen = options or ObjectOptions()
     clean = _clean(_plane(mask), chosen.min_area_px, chosen.max_hole_px)
     distance = edge_distance(clean)
-    peaks = clean & (distance == ndimage.maximum_filter(distance, size=3))
+    peaks = clean & local_maxima(distance)
     markers, count = ndimage.label(peaks, structure=_EIGHT)
     if not count:
         return np.zeros(clean.shape, dtype=np.int32)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from defectops.measurement import concavity
 from defectops.measurement.concavity import split_at_notches
 from defectops.measurement.objects import label_by_notches
 from defectops.measurement.paired import model_quantities
@@ -40,6 +41,16 @@ def test_apart_is_apart_and_the_whole_plane_is_one(draw):
     mask = draw.disc(SHAPE, (20, 20), 20) | draw.disc(SHAPE, (60, 90), 20)
     assert split_at_notches(mask, 12).max() == 2
     assert (split_at_notches(np.ones((20, 30), dtype=bool), 12) == 1).all()
+
+
+def test_notches_are_the_same_whatever_the_tiles(draw, monkeypatch):
+    mask = draw.discs((203, 310), 0.001, lambda r, n: r.uniform(12, 40, n), 5) > 0
+    whole = split_at_notches(mask, 12)
+    for tile_px in (7, 32, 100):
+        monkeypatch.setattr(concavity, "_TILE_PX", tile_px)
+        np.testing.assert_array_equal(split_at_notches(mask, 12), whole)
+    monkeypatch.setattr(concavity, "_REACH_PX", 1)  # a halo that is too narrow shows
+    assert (split_at_notches(mask, 12) != whole).any()
 
 
 def test_no_cut_makes_a_speck(draw):

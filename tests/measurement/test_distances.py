@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from defectops.measurement import distances
-from defectops.measurement.distances import edge_distance
+from defectops.measurement.distances import edge_distance, local_maxima
 
 
 @given(
@@ -31,3 +31,16 @@ def test_a_few_discs_far_apart(draw):
 
 def test_nothing_is_near_nothing():
     assert not edge_distance(np.zeros((20, 30), bool)).any()
+
+
+@given(
+    heights=arrays(
+        np.float64, st.tuples(st.integers(1, 30), st.integers(1, 40)), elements=st.integers(0, 3)
+    ),
+    band=st.sampled_from([1, 100, 1 << 17]),
+)
+def test_the_same_maxima_as_scipy_whatever_the_bands(heights, band):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distances, "_BAND_PX", band)
+        found = local_maxima(heights)
+    np.testing.assert_array_equal(found, heights == ndimage.maximum_filter(heights, size=3))
