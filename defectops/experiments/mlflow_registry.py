@@ -113,6 +113,14 @@ class MlflowRegistry:
             else:
                 self.client.set_registered_model_alias(model, alias, str(number))
 
+    def set_tags(self, model: str, number: int, tags: Mapping[str, str]) -> None:
+        """See `Registry.set_tags`."""
+        known = dict(self._raw(model, number).tags)
+        with one_line_faults(self.tracker.uri):
+            for key, value in tags.items():
+                if known.get(key) != value:
+                    self.client.set_model_version_tag(model, str(number), key, value)
+
     def fetch(self, model: str, number: int, into: Path) -> Path:
         """See `Registry.fetch`."""
         raw = self._raw(model, number)

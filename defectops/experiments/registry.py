@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -88,6 +88,10 @@ class Registry(Protocol):
 
     def set_alias(self, model: str, alias: str, number: int | None) -> None:
         """Point an alias to a version, or nowhere."""
+        ...
+
+    def set_tags(self, model: str, number: int, tags: Mapping[str, str]) -> None:
+        """Write tags on a version beside or over those it has; `InputRefused` without it."""
         ...
 
     def fetch(self, model: str, number: int, into: Path) -> Path:
@@ -203,6 +207,12 @@ class RecordingRegistry:
             self._aliases.pop((model, alias), None)
         else:
             self._aliases[model, alias] = self.version(model, number).number
+
+    def set_tags(self, model: str, number: int, tags: Mapping[str, str]) -> None:
+        """See `Registry.set_tags`."""
+        version = self.version(model, number)
+        changed = replace(version, tags={**version.tags, **tags})
+        self._versions[model][number - 1] = changed
 
     def fetch(self, model: str, number: int, into: Path) -> Path:
         """See `Registry.fetch`."""

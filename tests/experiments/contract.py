@@ -233,6 +233,16 @@ class RegistryContract:
             registry.set_alias("defectops-voids", "champion", 3)
         assert registry.alias("defectops-voids", "champion") == 2
 
+    def test_tags_can_be_added_and_replaced_later(self, registry, run_id, tmp_path):
+        registry.submit("defectops-voids", bundle(tmp_path), run_id, {"iou": 0.5}, {"a": "1"})
+        for value in ("x", "y", "y"):
+            registry.set_tags("defectops-voids", 1, {"b": value, "c": ""})
+        version = registry.version("defectops-voids", 1)
+        assert version.tags == {"a": "1", "b": "y", "c": ""}
+        assert version.metrics == {"iou": 0.5}
+        with pytest.raises(InputRefused, match="defectops-voids/2: E_VERSION"):
+            registry.set_tags("defectops-voids", 2, {})
+
     def test_a_run_that_the_store_lost_does_not_stop_a_registration(self, registry, tmp_path):
         number = registry.submit("defectops-voids", bundle(tmp_path), "f" * 32, {}, {})
         assert registry.version("defectops-voids", number).run_id == "f" * 32
