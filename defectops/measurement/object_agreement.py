@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csgraph
 
 from defectops.measurement.agreement import ratio, refuse_unlike_shapes
 from defectops.measurement.objects import ObjectOptions, as_instances
+from defectops.measurement.quantities import TILES, tile_numbers
 
 Array = npt.NDArray[Any]
 
@@ -132,10 +134,8 @@ def object_agreement(
     Kirillov, A. et al., CVPR 2019, doi:10.1109/CVPR.2019.00963 (matching at IoU 0.5, panoptic
     quality).
     """
-    found, true = as_instances(prediction, options), as_instances(label, options)
-    refuse_unlike_shapes(found, true, ignore)
-    valid = np.ones(true.shape, dtype=bool) if ignore is None else ~np.asarray(ignore, dtype=bool)
-    met = overlaps(_counted(true, valid), _counted(found, valid))
+    true, found = _counted_planes(prediction, label, ignore, options)
+    met = overlaps(true, found)
     kept = _assigned(met, min_iou)
     pairs = zip(met.label[kept], met.prediction[kept], met.iou[kept], strict=True)
     areas = zip(
@@ -152,6 +152,41 @@ def object_agreement(
         splits=_holders(met.label, met.pixels, met.prediction_area_px[met.prediction]),
         merges=_holders(met.prediction, met.pixels, met.label_area_px[met.label]),
     )
+
+
+def object_tiles(
+    prediction: Array,
+    label: Array,
+    ignore: Array | None = None,
+    *,
+    min_iou: float = 0.5,
+    options: ObjectOptions | None = None,
+) -> pd.DataFrame:
+    """Count the objects of `object_agreement` where they lie.
+
+    Parameters
+    ----------
+    prediction, label, ignore, min_iou, options
+        As for `object_agreement`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each of 4 x 4 tiles (`quantities.tile_numbers`): ``matched, missed`` by the
+        centre of the labelled object, ``invented`` by that of the predicted one. Columns sum to
+        the counts of `object_agreement`.
+    """
+    true, found = _counted_planes(prediction, label, ignore, options)
+    met = overlaps(true, found)
+    kept = _assigned(met, min_iou)
+    of_label, of_found = _tiles_of(true), _tiles_of(found)
+    known, seen = met.label[kept] - 1, met.prediction[kept] - 1
+    tiles = {
+        "matched": of_label[known],
+        "missed": np.delete(of_label, known),
+        "invented": np.delete(of_found, seen),
+    }
+    return pd.DataFrame({k: np.bincount(v, minlength=TILES**2) for k, v in tiles.items()})
 
 
 def matched_diameters(found: ObjectAgreement, spacing: float = 1.0) -> DiameterAgreement:
@@ -216,6 +251,24 @@ def overlaps(true: Array, found: Array) -> Overlaps:
     code, pixels = np.unique(true[both].astype(np.int64) * width + found[both], return_counts=True)
     label, prediction = np.divmod(code, width)
     return Overlaps(label, prediction, pixels, label_area, found_area)
+
+
+def _counted_planes(
+    prediction: Array, label: Array, ignore: Array | None, options: ObjectOptions | None
+) -> tuple[Array, Array]:
+    """Return the objects that count of label and prediction, each numbered from 1."""
+    found, true = as_instances(prediction, options), as_instances(label, options)
+    refuse_unlike_shapes(found, true, ignore)
+    valid = np.ones(true.shape, dtype=bool) if ignore is None else ~np.asarray(ignore, dtype=bool)
+    return _counted(true, valid), _counted(found, valid)
+
+
+def _tiles_of(numbered: Array) -> Array:
+    """Return the tile of the centre of each object, in the order of their numbers."""
+    at, name = np.argwhere(numbered), numbered[numbered > 0]
+    size = np.bincount(name)[1:]
+    centre = [np.bincount(name, weights=at[:, axis])[1:] / size for axis in (0, 1)]
+    return tile_numbers(np.column_stack(centre), numbered.shape)
 
 
 def _assigned(met: Overlaps, min_iou: float) -> Array:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import ndimage
 
 from defectops.errors import LabelRefused
 from defectops.measurement.agreement import ratio, refuse_unlike_shapes
 from defectops.measurement.objects import ObjectOptions, thin_lines
+from defectops.measurement.quantities import TILES, tile_numbers
 
 Array = npt.NDArray[Any]
 
@@ -116,6 +118,49 @@ def line_agreement(
     )
 
 
+def line_tiles(
+    prediction: Array,
+    label: Array,
+    ignore: Array | None = None,
+    *,
+    tolerance_px: float = 3.0,
+    options: ObjectOptions | None = None,
+) -> pd.DataFrame:
+    """Count the centre-line pixels behind completeness and correctness where they lie.
+
+    Parameters
+    ----------
+    prediction, label, ignore, options
+        As for `line_agreement`.
+    tolerance_px : float
+
+    Returns
+    -------
+    DataFrame
+        One row for each of 4 x 4 tiles (`quantities.tile_numbers`), pixels of centre line:
+        ``label_px`` and, of them, ``label_found_px`` with the prediction's nearby;
+        ``prediction_px`` and, of them, ``prediction_true_px`` with the label's nearby. Sums of
+        columns give the ratios of `line_agreement`.
+
+    Raises
+    ------
+    LabelRefused
+        Shapes differ.
+    """
+    found, true = thin_lines(prediction, options), thin_lines(label, options)
+    refuse_unlike_shapes(found, true, ignore)
+    valid = _valid(true.shape, ignore)
+    columns = {}
+    for name, met, asked, other in (
+        ("label_px", "label_found_px", true & valid, found),
+        ("prediction_px", "prediction_true_px", found & valid, true),
+    ):
+        for column, plane in ((name, asked), (met, asked & _close(other, tolerance_px))):
+            at = tile_numbers(np.argwhere(plane), plane.shape)
+            columns[column] = np.bincount(at, minlength=TILES**2)
+    return pd.DataFrame(columns)
+
+
 def boundary_agreement(
     prediction: Array, label: Array, ignore: Array | None = None, *, spacing: float = 1.0
 ) -> BoundaryAgreement:
@@ -177,10 +222,14 @@ def _valid(shape: tuple[int, ...], ignore: Array | None) -> Array:
 def _near(asked: Array, other: Array, tolerance_px: float) -> float | None:
     if not asked.any():
         return None
+    return float(_close(other, tolerance_px)[asked].mean())
+
+
+def _close(other: Array, tolerance_px: float) -> Array:
+    """Where a pixel of a plane is no further than the tolerance; nowhere for an empty plane."""
     if not other.any():
-        return 0.0
-    distance = ndimage.distance_transform_edt(~other)
-    return float((distance[asked] <= tolerance_px).mean())
+        return np.zeros(other.shape, dtype=bool)
+    return np.asarray(ndimage.distance_transform_edt(~other) <= tolerance_px)
 
 
 def _harmonic(one: float | None, other: float | None) -> float | None:
