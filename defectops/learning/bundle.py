@@ -1,4 +1,4 @@
-"""A trained model as one safetensors file: weights, specification and operating point."""
+"""A trained model as one safetensors file: weights, specification, operating point, a test."""
 
 from __future__ import annotations
 
@@ -21,9 +21,27 @@ from defectops.defects import DefectType
 from defectops.errors import DefectopsError, ModelRefused
 from defectops.learning.networks import NetworkSpec, build
 
-FORM = 1
+FORM = 2
 _MAX_HEADER_BYTES = 10_000_000
 _MAX_FILE_BYTES = 2_000_000_000
+_FROZEN_INPUT, _FROZEN_OUTPUT = "frozen.input", "frozen.output"  # no name of a layer has "frozen"
+_MAX_FROZEN_PX = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """A piece of training data and what the model answers to it, float32 of the same shape (H, W).
+
+    Parameters
+    ----------
+    input : Tensor
+        Conditioned; its sides are what every network takes.
+    output : Tensor
+        Probability of the defect, computed in float32 on a CPU when the bundle was made.
+    """
+
+    input: Tensor
+    output: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +60,13 @@ class Bundle:
     threshold : float
         Operating point: a pixel is defect where the probability reaches it. Chosen on dev.
     envelope : dict
-        What the model was trained on: ``pixel_size_nm_low``, ``pixel_size_nm_high`` (null if
-        uncalibrated).
+        The range of what the model was trained on, see `defectops.imaging.appearance.envelope_of`:
+        pixel sizes (null if uncalibrated), noise, structure, asymmetry.
     training : dict
         Data digest, preset, epochs, dev IoU, seed: for the model card.
+    frozen : Frozen or None
+        What it answers to a piece of training data, so that any machine can check that it answers
+        the same, see `defectops.learning.verifying`.
     """
 
     spec: NetworkSpec
@@ -55,6 +76,7 @@ class Bundle:
     threshold: float
     envelope: dict[str, float | None] = default(default_factory=dict)
     training: dict[str, Any] = default(default_factory=dict)
+    frozen: Frozen | None = None
 
     def network(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode."""
@@ -75,6 +97,9 @@ def save_bundle(path: Path, bundle: Bundle) -> str:
         "training": bundle.training,
     }
     tensors = {n: t.detach().cpu().contiguous() for n, t in bundle.weights.items()}
+    if bundle.frozen is not None:
+        tensors[_FROZEN_INPUT] = bundle.frozen.input.contiguous()
+        tensors[_FROZEN_OUTPUT] = bundle.frozen.output.contiguous()
     # One metadata key only: the order of several is not fixed in the file.
     data = save_tensors(tensors, {"defectops": json.dumps(head, sort_keys=True)})
     with replacing(path) as temporary:
@@ -165,13 +190,10 @@ def _head(name: str, data: bytes) -> dict[str, Any]:
         ) from error
 
 
-def _bundle(name: str, head: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
-    if head.get("form") != FORM:
-        raise ModelRefused(
-            name,
-            "E_MODEL_ARCH",
-            "missing the key 'defectops' of form 1 in its metadata: not a defectops model",
-        )
+def _bundle(name: str, head: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
+    _refuse_other_form(name, head)
+    weights = dict(tensors)
+    parts = weights.pop(_FROZEN_INPUT, None), weights.pop(_FROZEN_OUTPUT, None)
     try:
         bundle = Bundle(
             spec=NetworkSpec(**head["spec"]),
@@ -181,6 +203,7 @@ def _bundle(name: str, head: dict[str, Any], weights: dict[str, Tensor]) -> Bund
             threshold=float(head["threshold"]),
             envelope=dict(head["envelope"]),
             training=dict(head["training"]),
+            frozen=_frozen(*parts),
         )
         DefectType(**head["defect"])
         _refuse_misfits(bundle)
@@ -194,6 +217,36 @@ def _bundle(name: str, head: dict[str, Any], weights: dict[str, Tensor]) -> Bund
             name, "E_MODEL_ARCH", f"invalid threshold {bundle.threshold}: must be 0 to 1"
         )
     return bundle
+
+
+def _refuse_other_form(name: str, head: dict[str, Any]) -> None:
+    form = head.get("form")
+    if form == 1:
+        raise ModelRefused(
+            name,
+            "E_MODEL_FORM",
+            "a model of form 1, made by an earlier defectops, without test tensor and range of "
+            "appearance; train it anew: `dvc repro`",
+        )
+    if form != FORM:
+        raise ModelRefused(
+            name,
+            "E_MODEL_ARCH",
+            f"missing the key 'defectops' of form {FORM} in its metadata: not a defectops model",
+        )
+
+
+def _frozen(given: Tensor | None, answer: Tensor | None) -> Frozen | None:
+    if given is None and answer is None:
+        return None
+    if given is None or answer is None:
+        raise ValueError("one of frozen.input and frozen.output is missing")
+    for tensor in (given, answer):
+        if tensor.dtype != torch.float32 or tensor.ndim != 2 or tensor.shape != given.shape:
+            raise ValueError("frozen.input and frozen.output must be float32 of one shape (H, W)")
+    if not 1 <= min(given.shape) <= max(given.shape) <= _MAX_FROZEN_PX:
+        raise ValueError(f"the frozen test is {tuple(given.shape)}, at most {_MAX_FROZEN_PX} px")
+    return Frozen(given, answer)
 
 
 def _refuse_misfits(bundle: Bundle) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from defectops.errors import IntegrityFault
 from defectops.experiments.champions import Places, read_champion
 from defectops.learning.inference import LoadedModel, load_model
-from defectops.micrograph import Field, Region
+from defectops.workflows.leak_audit import cuts_of, leaks
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.imaging.conditioning import ConditioningOptions
     from defectops.learning.bundle import Bundle
+    from defectops.micrograph import Field
 
 
 def places_of(root: Path, defect: DefectType) -> Places:
@@ -66,22 +67,12 @@ def load_champion(
     return model
 
 
-def trained_on(bundle: Bundle, fields: Iterable[Field]) -> list[str]:
-    """Return the images whose pixels in these fields a model was trained on, by name and place."""
-    seen: list[tuple[str, Region]] = [
-        (str(image), Region(*place)) for image, *place in bundle.training.get("train_regions", [])
-    ]
-    return sorted(
-        {f.image for f in fields for image, r in seen if image == f.image and r.overlaps(f.region)}
-    )
-
-
 def why_incomparable(champion: Bundle, candidate: Bundle, gate: Sequence[Field]) -> str:
     """Say why two models cannot be compared on these fields; empty if they can."""
     if champion.conditioning != candidate.conditioning or champion.defect != candidate.defect:
         return "its micrographs were conditioned otherwise"
-    seen = trained_on(champion, gate)
-    return f"it was trained on pixels of the gate pack ({', '.join(seen)})" if seen else ""
+    found = leaks(champion, cuts_of(gate), ())
+    return f"it {' and '.join(found)}" if found else ""
 
 
 def _same_conditioning(

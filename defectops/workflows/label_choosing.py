@@ -33,6 +33,7 @@ from defectops.micrograph import Array, Region
 from defectops.reporting.label_next import Crop, overlay, save_crops
 from defectops.settings import read
 from defectops.workflows.champions import load_champion
+from defectops.workflows.leak_audit import trained_cuts
 from defectops.workflows.parameters import load_parameters
 
 if TYPE_CHECKING:
@@ -213,11 +214,7 @@ def _windows(
         window_edges(rows, window_px),
         window_edges(columns, window_px),
     )
-    trained = [
-        Region(*place)
-        for name, *place in model.bundle.training.get("train_regions", [])
-        if str(name) == image
-    ]
+    trained = [c.region for c in trained_cuts(model.bundle) or [] if c.image == image]
     new = [
         not any(Region(*map(int, place)).overlaps(r) for r in trained)
         for place in table[["top", "bottom", "left", "right"]].to_numpy()

@@ -9,8 +9,10 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defectops.imaging.appearance import appearances, envelope_of
 from defectops.learning.bundle import Bundle, file_sha256
 from defectops.learning.networks import build, receptive_field_px, weight_count
+from defectops.learning.verifying import freeze
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -28,6 +30,7 @@ class Origin:
     settings: TrainSettings
     conditioning: ConditioningOptions
     train: Sequence[Field]
+    dev: Sequence[Field]
     data_sha256: str
     threads: int
 
@@ -84,25 +87,27 @@ def packed(
     lineage : mapping, optional
         Where in a study the weights were trained, and what they were trained further from.
     """
-    sizes = [f.calibration.pixel_size_nm for f in origin.train]
-    known = [s for s in sizes if s is not None]
-    complete = len(known) == len(sizes)
-    return Bundle(
+    seen = [a for f in origin.train for a in appearances(f.intensity, f.ignore)]
+    bundle = Bundle(
         spec=origin.settings.network,
         weights=state.best_weights(),
         defect=asdict(origin.defect),
         conditioning=asdict(origin.conditioning),
         threshold=state.best_threshold,
-        envelope={
-            "pixel_size_nm_low": min(known) if complete else None,
-            "pixel_size_nm_high": max(known) if complete else None,
-        },
+        envelope=envelope_of(seen, [f.calibration.pixel_size_nm for f in origin.train]),
         training={
             "data_sha256": origin.data_sha256,
-            "train_regions": [[f.image, *astuple(f.region)] for f in origin.train],
+            "train_regions": _places(origin.train),
+            "dev_regions": _places(origin.dev),
             "settings": origin.settings.flat(),
             "threads": origin.threads,
             "metrics": dict(metrics),
             **({} if lineage is None else {"study": dict(lineage)}),
         },
     )
+    return freeze(bundle, origin.train)
+
+
+def _places(fields: Sequence[Field]) -> list[list[Any]]:
+    """Return where fields lie: image, top, bottom, left, right, digest of the image's pixels."""
+    return [[f.image, *astuple(f.region), f.pixels_sha256] for f in fields]

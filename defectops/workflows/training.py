@@ -51,7 +51,6 @@ class _Work(Origin):
     """One training: what it comes from, and where its files are."""
 
     root: Path
-    dev: Sequence[Field]
 
     @property
     def identity(self) -> str:

@@ -210,6 +210,7 @@ class Evaluator:
             settings,
             ground.conditioning,
             ground.train,
+            ground.dev,
             ground.data_sha256,
             self.plan.threads,
         )

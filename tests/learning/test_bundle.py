@@ -190,6 +190,11 @@ def test_weights_that_do_not_fit_are_refused(saved):
     refused(saved, "E_MODEL_ARCH", "Missing")
 
 
+def test_an_earlier_form_is_refused_with_what_to_do(saved):
+    rewrite(saved, head=head_of(saved) | {"form": 1})
+    refused(saved, "E_MODEL_FORM", "dvc repro")
+
+
 def test_foreign_safetensors_are_refused(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "m")
     refused(tmp_path / "m", "E_MODEL_ARCH", "not a defectops model")
@@ -198,7 +203,8 @@ def test_foreign_safetensors_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"form": 2},
+        {"form": 3},
+        {"form": None},
         {"spec": {"architecture": "resnet"}},
         {"spec": {"depth": 3}},
         {"spec": {"width": "1"}},

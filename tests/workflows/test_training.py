@@ -23,6 +23,7 @@ from defectops.imaging.conditioning import ConditioningOptions
 from defectops.learning import machine
 from defectops.learning.bundle import load_bundle
 from defectops.learning.training import EpochRecord
+from defectops.learning.verifying import frozen_difference
 from defectops.micrograph import save_fields
 from defectops.workflows.train_settings import read_train_settings
 from defectops.workflows.training import Shells, train
@@ -124,7 +125,10 @@ def test_files_say_the_same_as_the_run_and_the_bundle(root):
     assert metrics["dev_iou"] == pytest.approx(curve["dev_iou"].max(), abs=1e-6)
     bundle = load_bundle(trained.bundle)
     assert bundle.threshold == metrics["threshold"]
-    assert bundle.envelope == {"pixel_size_nm_low": 0.5, "pixel_size_nm_high": 0.5}
+    assert bundle.envelope["pixel_size_nm_low"] == bundle.envelope["pixel_size_nm_high"] == 0.5
+    assert frozen_difference(bundle) == 0.0
+    assert [row[0] for row in bundle.training["train_regions"]] == ["train.png"]
+    assert [row[0] for row in bundle.training["dev_regions"]] == ["dev.png"]
     assert bundle.training["metrics"] == metrics
 
 
