@@ -149,7 +149,8 @@ def measure(root: Path, request: MeasureRequest) -> Measured:
     items: list[dict[str, object]] = []
     for one in seen:
         quantities = _report(one.name, [one], request, choices, (rows, items))
-        notes += [*_plausible(one, quantities), *_alarms(one.name, quantities)]
+        odd = plausible(one.name, one.field, quantities)
+        notes += [*(f"{one.name}: {said}" for said in odd), *_alarms(one.name, quantities)]
     if len(seen) > 1 and len({s.field.calibration.calibrated for s in seen}) == 1:
         _report(POOLED, seen, request, choices, (rows, items))
     why = why_no_volume(s.field.calibration for s in seen)
@@ -254,6 +255,39 @@ def write_figures(measured: Measured, folder: Path) -> list[Path]:
     return drawn
 
 
+def plausible(name: str, field: Measurement, quantities: Sequence[Quantity]) -> list[str]:
+    """Refuse what cannot be true of a field; return sentences on what is odd.
+
+    Parameters
+    ----------
+    name : str
+        Of the image, for the error.
+    field : Measurement
+    quantities : sequence of Quantity
+        What was drawn from it.
+
+    Raises
+    ------
+    InputRefused
+        ``E_IMPLAUSIBLE``
+    """
+    value = {q.quantity: q.value for q in quantities if q.value > 0}
+    calibration = field.calibration
+    found = {"area_fraction": value.get("area_fraction")}
+    if calibration.calibrated:
+        found |= {
+            "pixel_size_nm": calibration.pixel_size_nm,
+            "thickness_nm": calibration.thickness_nm,
+            "diameter_nm": value.get("mean_diameter"),
+            "diameter_sd_nm": value.get("sd_diameter"),
+            "largest_diameter_nm": _widest(field),
+            "number_density_m3": value.get("number_density"),
+            "dislocation_density_m2": value.get("dislocation_density_skeleton"),
+        }
+    claims = Claims(**found)  # type: ignore[arg-type] # all of these are numbers
+    return refuse_impossible(claims, name)
+
+
 def _changes(options: MeasureOptions, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return replaced fields; those of objects go into their own section."""
     inner = {k: v for k, v in given.items() if hasattr(options.objects, k)}
@@ -333,25 +367,6 @@ def _known(seen: Sequence[_Seen], request: MeasureRequest, choices: Choices) -> 
     ]
     constants = constants_sd(choices.defect.key, choices.material)
     return Known(relative, constants, alternatives)
-
-
-def _plausible(one: _Seen, quantities: Sequence[Quantity]) -> list[str]:
-    """Refuse what cannot be true of a field; return sentences on what is odd."""
-    value = {q.quantity: q.value for q in quantities if q.value > 0}
-    calibration = one.field.calibration
-    found = {"area_fraction": value.get("area_fraction")}
-    if calibration.calibrated:
-        found |= {
-            "pixel_size_nm": calibration.pixel_size_nm,
-            "thickness_nm": calibration.thickness_nm,
-            "diameter_nm": value.get("mean_diameter"),
-            "diameter_sd_nm": value.get("sd_diameter"),
-            "largest_diameter_nm": _widest(one.field),
-            "number_density_m3": value.get("number_density"),
-            "dislocation_density_m2": value.get("dislocation_density_skeleton"),
-        }
-    claims = Claims(**found)  # type: ignore[arg-type] # all of these are numbers
-    return [f"{one.name}: {said}" for said in refuse_impossible(claims, one.name)]
 
 
 def _widest(field: Measurement) -> float | None:
