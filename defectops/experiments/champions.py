@@ -13,7 +13,7 @@ from types import NoneType
 from defectops.atomic import write_text
 from defectops.errors import IntegrityFault
 from defectops.experiments import journal
-from defectops.experiments.journal import START
+from defectops.experiments.hash_chain import MARKS, START, repair
 from defectops.experiments.registry import BUNDLE, require_digest
 
 
@@ -80,6 +80,16 @@ class Places:
         return self.root / "champions" / self.defect / BUNDLE
 
     @property
+    def evidence(self) -> Path:
+        """``champions/<defect>.evidence/``: what each move rests on, by digest."""
+        return self.root / "champions" / f"{self.defect}.evidence"
+
+    @property
+    def accesses(self) -> Path:
+        """``champions/<defect>.test-accesses.jsonl``: each time the test side was opened."""
+        return self.root / "champions" / f"{self.defect}.test-accesses.jsonl"
+
+    @property
     def waiting(self) -> Path:
         """Folder of a change that is written down but not finished."""
         return self.root / ".defectops" / "promotion" / self.defect
@@ -88,6 +98,11 @@ class Places:
     def intent(self) -> Path:
         """The change itself; nothing is under way when it is absent."""
         return self.waiting / "intent.json"
+
+    @property
+    def untold(self) -> Path:
+        """Folder of moves that the command after a promotion was not told of yet."""
+        return self.root / ".defectops" / "untold" / self.defect
 
     @property
     def lock(self) -> Path:
@@ -104,10 +119,16 @@ def read_champion(places: Places) -> Champion:
         Not a champion file, or one of another model.
     """
     try:
-        content = json.loads(places.file.read_text(encoding="utf-8"))
+        text = places.file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Champion(places.model)
     except (OSError, ValueError) as error:
+        raise _broken(places, f"cannot be read ({error})") from error
+    if any(line.startswith(MARKS) for line in text.splitlines()):
+        raise _fault(places, f"an unresolved git merge; {repair(places.journal)}")
+    try:
+        content = json.loads(text)
+    except ValueError as error:
         raise _broken(places, f"cannot be read ({error})") from error
     _require_fields(places, content)
     champion = Champion(**content)
@@ -131,17 +152,22 @@ def checked_champion(places: Places) -> Champion:
     IntegrityFault
         They disagree, or a promotion was not finished.
     """
+    require_settled(places)
+    champion = read_champion(places)
+    journal.read_and_verify(places.journal, champion.journal_sha256, champion.journal_length)
+    if champion.sha256 is not None:
+        require_digest(places.bundle, champion.sha256, f"champions/{places.defect}/{BUNDLE}")
+    return champion
+
+
+def require_settled(places: Places) -> None:
+    """Raise `IntegrityFault` while a move is written down that is not carried out yet."""
     if places.intent.exists():
         raise IntegrityFault(
             places.file.name,
             "E_UNFINISHED",
             "a promotion was not finished; run `defectops doctor --fix`",
         )
-    champion = read_champion(places)
-    journal.read_and_verify(places.journal, champion.journal_sha256, champion.journal_length)
-    if champion.sha256 is not None:
-        require_digest(places.bundle, champion.sha256, f"champions/{places.defect}/{BUNDLE}")
-    return champion
 
 
 def unfinished(root: Path) -> list[str]:
@@ -170,8 +196,8 @@ def _require_fields(places: Places, content: object) -> None:
 
 
 def _broken(places: Places, message: str) -> IntegrityFault:
-    return IntegrityFault(
-        f"champions/{places.file.name}",
-        "E_CHAMPION",
-        f"{message}; restore it with `git checkout -- champions`",
-    )
+    return _fault(places, f"{message}; restore it with `git checkout -- champions`")
+
+
+def _fault(places: Places, message: str) -> IntegrityFault:
+    return IntegrityFault(f"champions/{places.file.name}", "E_CHAMPION", message)

@@ -18,8 +18,8 @@ from defectops.experiments.champions import (
     read_champion,
     unfinished,
 )
+from defectops.experiments.changing import recover
 from defectops.experiments.locks import locked
-from defectops.experiments.succession import recover
 from defectops.experiments.tracking import Tracker, close_stale_runs, owner_is
 
 if TYPE_CHECKING:

@@ -1,25 +1,30 @@
 """Who moved which model to champion, when and why: lines that cannot be changed unnoticed.
 
-Each line carries the digest of the line before it and of itself. The champion file keeps the
-digest of the last line and their number, so a journal that was cut off is noticed too.
+Each line carries the digest of the line before it and of itself (`hash_chain`). The champion file
+keeps the digest of the last line and their number, so a journal that was cut off is noticed too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from defectops.atomic import write_text
-from defectops.errors import IntegrityFault
+from defectops.experiments.hash_chain import (
+    START,
+    chained,
+    fault,
+    own_sha256,
+    read_chain,
+    restore,
+    text_of,
+)
 
-START = "0" * 64  # stands before the first line
+MERGE = "merge"  # verdict of the line that joins the history of another branch
+MERGED = "merged"  # where that line keeps the other branch's lines, as they were
 _RENAMED = {"from_version": "from", "to_version": "to"}  # `from` is a word of Python
-_RESTORE = "restore journal and champion file of one commit: `git checkout <commit> -- champions`"
-_KEEP_ONE = "keep one side: `git checkout --ours -- champions` (or --theirs)"
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,15 @@ class Entry:
         Champion before and after; None for none. Written as ``from`` and ``to``.
     reason : str
     verdict : str
-        ``pass`` of the gate; ``forced`` against it; ``rollback`` where no gate was asked.
+        ``pass`` of the gate; ``forced`` against it; ``rollback`` where no gate was asked;
+        ``merge`` where a git merge joined two histories.
     evidence_sha256 : str
-        Digest of what the verdict rests on.
-    more : mapping of str to str
-        Further facts, written beside the others: ``to_sha256``, the digest of the new champion's
-        bundle (version numbers begin anew when a registry is lost).
+        Digest of what the verdict rests on, see `evidence`.
+    more : mapping
+        Further facts, written beside the others: ``by`` (promote, repro, rollback or repair),
+        ``to_sha256``, the digest of the new champion's bundle (version numbers begin anew when a
+        registry is lost), ``data_sha256`` of what it was trained on, ``git_commit`` and
+        ``git_dirty`` of the checkout, ``test_accesses``: how often the test side had been opened.
     previous_sha256 : str
         Digest of the line before; 64 zeros for the first.
     sha256 : str
@@ -54,26 +62,25 @@ class Entry:
     reason: str
     verdict: str
     evidence_sha256: str
-    more: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
     previous_sha256: str = START
     sha256: str = ""
 
     def after(self, previous: Entry | None) -> Entry:
         """Return this entry chained to the one before it."""
-        before = START if previous is None else previous.sha256
-        chained = replace(self, previous_sha256=before)
-        return replace(chained, sha256=_own_sha256(chained.as_mapping()))
+        before = None if previous is None else {"sha256": previous.sha256}
+        line = chained(self.as_mapping(), before)
+        return replace(self, previous_sha256=line["previous_sha256"], sha256=line["sha256"])
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the fields under the names they have in the file."""
         row = {_RENAMED.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
         return {**row.pop("more"), **row}
 
-
-def sha256_of(content: Mapping[str, Any]) -> str:
-    """Return the digest of a mapping of plain values: its canonical JSON, keys sorted, ASCII."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    @property
+    def merged(self) -> list[Entry]:
+        """The lines of another branch that this one keeps; empty for every other line."""
+        return [from_mapping(content) for content in self.more.get(MERGED, [])]
 
 
 def from_mapping(content: Mapping[str, Any]) -> Entry:
@@ -98,8 +105,13 @@ def append(path: Path, entry: Entry) -> Entry:
     """
     known = read(path)
     written = entry.after(known[-1] if known else None)
-    write_text(path, "".join(_line(e) for e in [*known, written]))
+    write(path, [*known, written])
     return written
+
+
+def write(path: Path, entries: Sequence[Entry]) -> None:
+    """Write a whole journal of entries that are chained already."""
+    write_text(path, text_of([entry.as_mapping() for entry in entries]))
 
 
 def read(path: Path) -> list[Entry]:
@@ -111,18 +123,20 @@ def read(path: Path) -> list[Entry]:
         Names the first line that was edited, that misses its predecessor, or where two histories
         were joined by a git merge.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise _fault(path, 0, f"cannot be read: {error}") from error
     entries: list[Entry] = []
-    for number, line in enumerate(lines, 1):
-        entry = _entry(path, number, line)
-        _require_chain(path, number, entry, entries)
+    for number, line in enumerate(read_chain(path), 1):
+        entry = entry_of(path, number, line)
+        _require_merged(path, number, entry, {START, *(e.sha256 for e in entries)})
         entries.append(entry)
     return entries
+
+
+def entry_of(path: Path, number: int, line: Mapping[str, Any]) -> Entry:
+    """Return a line of the file as an entry; `IntegrityFault` if it is none."""
+    try:
+        return from_mapping(line)
+    except KeyError as error:
+        raise fault(path, number, f"not a journal line, {error} is missing") from error
 
 
 def read_and_verify(path: Path, head: str, length: int) -> list[Entry]:
@@ -143,16 +157,16 @@ def read_and_verify(path: Path, head: str, length: int) -> list[Entry]:
     """
     entries = read(path)
     if len(entries) < length:
-        raise _fault(
+        raise fault(
             path,
             len(entries) + 1,
-            f"{length} lines were recorded, the rest was cut off; {_RESTORE}",
+            f"{length} lines were recorded, the rest was cut off; {restore(path)}",
         )
     last = entries[length - 1].sha256 if length else START
     if last != head:
-        raise _fault(path, length, f"not the line that the champion file records; {_RESTORE}")
+        raise fault(path, length, f"not the line that the champion file records; {restore(path)}")
     if len(entries) > length:
-        raise _fault(
+        raise fault(
             path,
             length + 1,
             f"the champion file records {length} lines; a promotion was not finished (run "
@@ -161,41 +175,10 @@ def read_and_verify(path: Path, head: str, length: int) -> list[Entry]:
     return entries
 
 
-def _line(entry: Entry) -> str:
-    return json.dumps(entry.as_mapping(), sort_keys=True, separators=(",", ":")) + "\n"
-
-
-def _entry(path: Path, number: int, line: str) -> Entry:
-    if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
-        raise _fault(path, number, f"an unresolved git merge; {_KEEP_ONE}")
-    try:
-        content = json.loads(line)
-        sound = content["sha256"] == _own_sha256(content)
-        entry = from_mapping(content)
-    except (ValueError, TypeError, KeyError) as error:
-        raise _fault(path, number, f"not a journal line; {_RESTORE}") from error
-    if not sound:
-        raise _fault(path, number, f"was edited; {_RESTORE}")
-    return entry
-
-
-def _own_sha256(content: Mapping[str, Any]) -> str:
-    return sha256_of({key: value for key, value in content.items() if key != "sha256"})
-
-
-def _require_chain(path: Path, number: int, entry: Entry, before: list[Entry]) -> None:
-    expected = before[-1].sha256 if before else START
-    if entry.previous_sha256 == expected:
-        return
-    parents = {START, *(e.sha256 for e in before)}
-    if entry.previous_sha256 in parents:
-        raise _fault(
-            path,
-            number,
-            f"a fork: two histories were joined by a git merge; {_KEEP_ONE}",
-        )
-    raise _fault(path, number, f"a line before it is missing; {_RESTORE}")
-
-
-def _fault(path: Path, number: int, message: str) -> IntegrityFault:
-    return IntegrityFault(f"{path.name} line {number}", "E_JOURNAL", message)
+def _require_merged(path: Path, number: int, entry: Entry, parents: set[str]) -> None:
+    """Refuse a line that keeps lines of another branch which are not a chain of their own."""
+    for content in entry.more.get(MERGED, []):
+        whole = content.get("sha256") == own_sha256(content)
+        if not whole or content["previous_sha256"] not in parents:
+            raise fault(path, number, f"keeps edited lines of another branch; {restore(path)}")
+        parents = {content["sha256"]}

@@ -1,47 +1,45 @@
-"""How one champion follows another: written down first, then carried out, repaired after a crash.
+"""How one champion follows another: registered, judged, moved or not; and the way back.
 
-A promotion changes four places: journal, ``champions/<defect>/model.safetensors``,
-``champions/<defect>.json`` and the registry's alias. No system changes four places at once, so
-the whole change is written down first (the *intent*, one file, one rename) and then carried out
-by steps that can each be repeated. A crash before the intent leaves everything as it was; a
-crash after it is finished by the next command, see `recover`.
+What moves is moved by `changing`, whole or not at all, and a crash is repaired by the next command.
 """
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
-import shutil
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectops.atomic import write_text
 from defectops.errors import Conflict, InputRefused, IntegrityFault
 from defectops.experiments import journal
-from defectops.experiments.champions import Champion, Places, read_champion, write_champion
-from defectops.experiments.journal import START, Entry
-from defectops.experiments.locks import locked, sweep
+from defectops.experiments.champions import Champion, Places, read_champion
+from defectops.experiments.changing import (
+    THRESHOLD,
+    Move,
+    Note,
+    change,
+    journal_tags,
+    recover,
+)
+from defectops.experiments.evidence import read_evidence
+from defectops.experiments.locks import locked
 from defectops.experiments.registry import (
-    BUNDLE,
     CANDIDATE,
     CHAMPION,
-    PREVIOUS,
     Registry,
     digest,
     place,
 )
+from defectops.experiments.signing import now, who
 
 if TYPE_CHECKING:
+    from defectops.experiments.journal import Entry
     from defectops.experiments.promotion import Verdict
 
 ANY = -1  # no version is expected to be champion
 FORCED = "forced"
-_THRESHOLD = "threshold"
+ROLLBACK = "rollback"
+DATA = "data_sha256"  # tag of a version: what it was trained on
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,9 @@ class Candidate:
     metrics : mapping of str to float
         On the gate images; undefined ones absent.
     tags : mapping of str to str
-        Written on its version.
+        Written on its version. ``data_sha256`` goes into the journal too.
+    card : str
+        Model card of its version, Markdown.
     """
 
     bundle: Path
@@ -64,26 +64,12 @@ class Candidate:
     threshold: float
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    card: str = ""
 
 
-@dataclass(frozen=True)
-class Note:
-    """Who moves a champion, why and when; `forced` lets it move though the gate says no."""
-
-    who: str
-    reason: str
-    at: str
-    forced: bool = False
-
-
-def note(reason: str, forced: bool = False) -> Note:
+def note(reason: str, forced: bool = False, by: str = "promote") -> Note:
     """Return a note of this user, now (UTC, seconds)."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a numeric user in a container has no name
-        user = f"uid {os.getuid()}"
-    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Note(f"{user}@{socket.gethostname()}", reason, at, forced)
+    return Note(who(), reason, now(), forced, by)
 
 
 def promote(
@@ -92,7 +78,7 @@ def promote(
     candidate: Candidate,
     verdict: Verdict,
     about: Note,
-    expect: int | None = ANY,
+    expect: int | Champion | None = ANY,
 ) -> Champion:
     """Register a candidate and, if the verdict is pass, make it champion.
 
@@ -104,8 +90,9 @@ def promote(
     verdict : Verdict
         From `promotion.judge`; anything but pass keeps the champion, unless `about` forces it.
     about : Note
-    expect : int or None
-        Version that must be champion now (None: nobody), else `Conflict`; `ANY` asks nothing.
+    expect : int, Champion or None
+        Version that must be champion now (None: nobody), or the champion that the verdict was
+        judged against, else `Conflict`; `ANY` asks nothing.
 
     Returns
     -------
@@ -123,12 +110,12 @@ def promote(
     with locked(places.lock):
         recover(places, registry)
         champion = _verified(places)
-        _require_expected(places, champion, expect)
+        require_expected(champion, expect)
         sha256 = digest(candidate.bundle)
         number = _register(registry, places.model, candidate)
         registry.set_alias(places.model, CANDIDATE, number)
         if champion.sha256 == sha256:
-            _restore(places, registry, candidate.bundle, sha256, number)
+            _restore(places, registry, candidate.bundle, champion, number)
             return champion
         if not (verdict.passed or about.forced):
             return champion
@@ -140,66 +127,48 @@ def promote(
             "metrics": dict(candidate.metrics),
             "verdict": verdict.as_mapping(),
         }
-        return _change(places, registry, _Move(candidate.bundle, champion, new, evidence), about)
+        data = candidate.tags.get(DATA, "")
+        return change(
+            places, registry, Move(candidate.bundle, champion, new, evidence, data), about
+        )
 
 
-def rollback(places: Places, registry: Registry, about: Note) -> Champion:
+Elsewhere = Callable[[str], Path | None]  # MD5 of a bundle to a copy of it, such as DVC's cache
+
+
+def rollback(
+    places: Places,
+    registry: Registry,
+    about: Note,
+    elsewhere: Elsewhere = lambda md5: None,
+) -> Champion:
     """Make the champion before the present one champion again, checked by digest.
 
-    A rollback after a rollback goes one further back.
+    A rollback after a rollback goes one further back. Weights and threshold are those that the
+    journal and its evidence record. The bundle comes from the registry, by its digest; where the
+    registry was lost or is damaged, from `elsewhere`.
 
     Raises
     ------
     InputRefused
         There is no earlier champion.
     IntegrityFault
-        Its bundle is damaged, or the version of that number is another model now.
+        Its bundle is damaged or gone.
     """
     with locked(places.lock):
         recover(places, registry)
         champion = _verified(places)
-        number, sha256 = _earlier(places, champion)
-        version = registry.version(places.model, number)
-        if version.sha256 != sha256:
-            found = registry.find(places.model, sha256)
-            if found is None:
-                raise IntegrityFault(
-                    f"{places.model}/{number}",
-                    "E_DIGEST",
-                    f"was sha256 {sha256[:12]} when it was champion and is another model now; "
-                    "restore the registry, or promote another version",
-                )
-            version = registry.version(places.model, found)
-        bundle = registry.fetch(places.model, version.number, places.waiting / "fetched")
-        new = Champion(
-            places.model,
-            version.number,
-            version.run_id,
-            version.sha256,
-            float(version.tags[_THRESHOLD]),
-            "rollback",
-        )
-        evidence = {"bundle": version.sha256, "champion": champion.sha256}
-        return _change(places, registry, _Move(bundle, champion, new, evidence), about)
-
-
-def recover(places: Places, registry: Registry) -> bool:
-    """Finish a change that a crash interrupted; return whether there was one.
-
-    The caller holds ``places.lock``, or is the only one there.
-
-    Raises
-    ------
-    IntegrityFault
-        The journal went another way meanwhile (another commit was checked out).
-    """
-    for target in (places.file, places.journal, places.bundle):
-        sweep(target)
-    if not places.intent.exists():
-        return False
-    content = json.loads(places.intent.read_text(encoding="utf-8"))
-    _carry_out(places, registry, content)
-    return True
+        entry = _earlier(places, champion)
+        sha256 = _sha256(entry)
+        evidence = read_evidence(places, entry.evidence_sha256)
+        bundle = _bundle(places, registry, entry, elsewhere)
+        run_id, threshold = _operating_point(places, registry, entry, evidence)
+        tags = {THRESHOLD: repr(threshold)}
+        number = registry.submit(places.model, bundle, run_id, {}, tags)
+        new = Champion(places.model, number, run_id, sha256, threshold, ROLLBACK)
+        reasons = {"bundle": sha256, "champion": champion.sha256, "line": entry.sha256}
+        data = (evidence or {}).get(DATA) or entry.more.get(DATA, "")
+        return change(places, registry, Move(bundle, champion, new, reasons, data), about)
 
 
 def _verified(places: Places) -> Champion:
@@ -209,10 +178,15 @@ def _verified(places: Places) -> Champion:
     return champion
 
 
-def _require_expected(places: Places, champion: Champion, expect: int | None) -> None:
-    if expect not in (ANY, champion.version):
+def require_expected(champion: Champion, expect: int | Champion | None) -> None:
+    """Raise `Conflict` unless the champion is the one that somebody counted on; see `promote`."""
+    if isinstance(expect, Champion):
+        met, expect = champion.sha256 == expect.sha256, expect.version
+    else:
+        met = expect in (ANY, champion.version)
+    if not met:
         raise Conflict(
-            places.model,
+            champion.model,
             "E_CHAMPION_MOVED",
             f"version {expect or 'none'} was expected to be champion, it is "
             f"{champion.version or 'none'} now; look at it and decide anew",
@@ -220,25 +194,29 @@ def _require_expected(places: Places, champion: Champion, expect: int | None) ->
 
 
 def _register(registry: Registry, model: str, candidate: Candidate) -> int:
-    tags = {**candidate.tags, _THRESHOLD: repr(candidate.threshold)}
-    return registry.submit(model, candidate.bundle, candidate.run_id, candidate.metrics, tags)
+    tags = {**candidate.tags, THRESHOLD: repr(candidate.threshold)}
+    run_id, metrics = candidate.run_id, candidate.metrics
+    return registry.submit(model, candidate.bundle, run_id, metrics, tags, candidate.card)
 
 
-def _restore(places: Places, registry: Registry, bundle: Path, sha256: str, number: int) -> None:
+def _restore(
+    places: Places, registry: Registry, bundle: Path, champion: Champion, number: int
+) -> None:
     """Put back what is missing of a champion: a clone has no bundle and no registry."""
-    if not places.bundle.exists() or digest(places.bundle) != sha256:
-        place(bundle, sha256, places.bundle.parent, str(bundle))
+    if not places.bundle.exists() or digest(places.bundle) != champion.sha256:
+        place(bundle, str(champion.sha256), places.bundle.parent, str(bundle))
     registry.set_alias(places.model, CHAMPION, number)
+    registry.set_tags(places.model, number, journal_tags(champion))
 
 
-def _earlier(places: Places, champion: Champion) -> tuple[int, str]:
-    """Return number and digest of the champion that stood before `champion`."""
-    stack: list[tuple[int, str]] = []
+def _earlier(places: Places, champion: Champion) -> Entry:
+    """Return the line by which the champion before `champion` became it."""
+    stack: list[Entry] = []
     for entry in journal.read(places.journal):
-        if entry.verdict == "rollback":
+        if entry.verdict == ROLLBACK:
             stack.pop()
-        elif entry.to_version is not None:
-            stack.append((entry.to_version, entry.more.get("to_sha256", "")))
+        elif entry.verdict != journal.MERGE and entry.to_version is not None:
+            stack.append(entry)
     if len(stack) < 2 or champion.version is None:
         raise InputRefused(
             places.model, "E_NO_EARLIER", "no earlier champion to go back to; see the journal"
@@ -246,95 +224,46 @@ def _earlier(places: Places, champion: Champion) -> tuple[int, str]:
     return stack[-2]
 
 
-@dataclass(frozen=True)
-class _Move:
-    """From one champion to another: the new one's bundle, and what the decision rests on."""
-
-    bundle: Path
-    old: Champion
-    new: Champion
-    evidence: Mapping[str, Any]
+def _sha256(entry: Entry) -> str:
+    return str(entry.more.get("to_sha256", ""))
 
 
-def _change(places: Places, registry: Registry, move: _Move, about: Note) -> Champion:
-    """Write the whole change down, then carry it out."""
-    sha256 = str(move.new.sha256)
-    entries = journal.read(places.journal)
-    entry = Entry(
-        about.at,
-        about.who,
-        move.old.version,
-        move.new.version,
-        about.reason,
-        move.new.verdict,
-        journal.sha256_of(move.evidence),
-        {"to_sha256": sha256},
-    ).after(entries[-1] if entries else None)
-    new = replace(move.new, journal_sha256=entry.sha256, journal_length=len(entries) + 1)
-    place(move.bundle, sha256, places.waiting, str(move.bundle))
-    content = {"entry": entry.as_mapping(), "champion": asdict(new), "previous": move.old.sha256}
-    write_text(places.intent, json.dumps(content, sort_keys=True, indent=2) + "\n")
-    _carry_out(places, registry, content)
-    return new
-
-
-def _carry_out(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:
-    for step in STEPS:
-        step(places, registry, content)
-
-
-def _write_journal(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:
-    entry = journal.from_mapping(content["entry"])
-    entries = journal.read(places.journal)
-    last = entries[-1].sha256 if entries else START
-    if last == entry.sha256:
-        return
-    if last != entry.previous_sha256:
-        raise IntegrityFault(
-            places.journal.name,
-            "E_UNFINISHED",
-            "an unfinished promotion does not fit this journal; go back to its commit, or give "
-            f"it up by deleting .defectops/promotion/{places.defect}",
-        )
-    journal.append(places.journal, entry)
-
-
-def _place_bundle(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:
-    sha256 = content["champion"]["sha256"]
-    place(places.waiting / BUNDLE, sha256, places.bundle.parent, places.model)
-
-
-def _write_file(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:
-    write_champion(places, Champion(**content["champion"]))
-
-
-def _point_aliases(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:
-    champion = Champion(**content["champion"])
-    # Idempotent by digest: the known version, or a new one if the registry was lost meanwhile.
-    number = registry.submit(
-        places.model,
-        places.bundle,
-        str(champion.run_id),
-        {},
-        {_THRESHOLD: repr(champion.threshold)},
+def _bundle(places: Places, registry: Registry, entry: Entry, elsewhere: Elsewhere) -> Path:
+    """Return a copy of the bundle that a line of the journal names, its digest checked."""
+    sha256 = _sha256(entry)
+    into = places.waiting / "fetched"
+    number = registry.find(places.model, sha256)
+    why = "this registry has no version with that digest"
+    if number is not None:
+        try:
+            return registry.fetch(places.model, number, into)
+        except IntegrityFault as error:
+            why = error.message
+    evidence = read_evidence(places, entry.evidence_sha256) or {}
+    kept = elsewhere(str(evidence.get("bundle_md5", "")))
+    if kept is not None and digest(kept) == sha256:
+        return place(kept, sha256, into, places.model)
+    raise IntegrityFault(
+        f"{places.model}/{entry.to_version}",
+        "E_DIGEST",
+        f"was sha256 {sha256[:12]} when it was champion; {why}, and no copy is in DVC's cache: "
+        "fetch it (`dvc pull` at the commit where it was champion, see `git log champions`), "
+        "restore the registry, or promote another version",
     )
-    registry.set_alias(places.model, CHAMPION, number)
-    # By digest too: in a new registry the number of the former champion is another model's.
-    before = content["previous"]
-    earlier = None if before is None else registry.find(places.model, before)
-    registry.set_alias(places.model, PREVIOUS, earlier)
 
 
-def _tidy(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:
-    places.intent.unlink()
-    shutil.rmtree(places.waiting)
-
-
-# Each can be repeated. The journal first: it is what the others are checked against.
-STEPS: tuple[Callable[[Places, Registry, Mapping[str, Any]], None], ...] = (
-    _write_journal,
-    _place_bundle,
-    _write_file,
-    _point_aliases,
-    _tidy,
-)
+def _operating_point(
+    places: Places, registry: Registry, entry: Entry, evidence: Mapping[str, Any] | None
+) -> tuple[str, float]:
+    """Return run and threshold of an earlier champion: as recorded, else as registered."""
+    if evidence is not None:
+        return str(evidence["record"]["run_id"]), float(evidence["record"]["threshold"])
+    number = registry.find(places.model, _sha256(entry))
+    version = None if number is None else registry.version(places.model, number)
+    if version is None or THRESHOLD not in version.tags:
+        raise IntegrityFault(
+            f"{places.model}/{entry.to_version}",
+            "E_EVIDENCE",
+            "neither its evidence nor its version records its threshold; promote it anew",
+        )
+    return version.run_id, float(version.tags[THRESHOLD])

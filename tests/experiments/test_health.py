@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from defectops.experiments import succession
+from defectops.experiments import changing
 from defectops.experiments.champions import checked_champion
+from defectops.experiments.changing import Note
 from defectops.experiments.health import examine, places_of
 from defectops.experiments.ownership import this_process
 from defectops.experiments.promotion import PromotionOptions, judge
 from defectops.experiments.registry import RecordingRegistry
-from defectops.experiments.succession import Candidate, Note, promote
+from defectops.experiments.succession import Candidate, promote
 from defectops.experiments.tracking import RecordingTracker
 
 ABOUT = Note("ada@lab", "first", "2026-01-01T00:00:00Z")
@@ -71,7 +72,7 @@ def test_an_interrupted_promotion(places, tracker, registry, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(succession, "STEPS", (*succession.STEPS[:2], die))
+        patch.setattr(changing, "STEPS", (*changing.STEPS[:2], die))
         with pytest.raises(KeyboardInterrupt):
             move(places, registry)
     looked = examine(places.root, tracker, registry, mend=False)

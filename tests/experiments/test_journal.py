@@ -112,7 +112,7 @@ def test_a_fork_joined_by_a_merge_is_reported_with_its_repair(journal, tmp_path)
         side.write_text(journal.read_text())
         append(side, entry(4, reason))
     journal.write_text(ours.read_text() + theirs.read_text().splitlines()[-1] + "\n")
-    with pytest.raises(IntegrityFault, match=r"line 5: .*fork.*git checkout --ours"):
+    with pytest.raises(IntegrityFault, match=r"line 5: .*fork.*models repair --defect voids --keep ours"):
         read(journal)
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from defectops.errors import Conflict, InputRefused, IntegrityFault
-from defectops.experiments import journal, succession
+from defectops.experiments import changing, journal, succession
 from defectops.experiments.champions import (
     Champion,
     Places,
@@ -14,14 +14,13 @@ from defectops.experiments.champions import (
     read_champion,
     unfinished,
 )
+from defectops.experiments.changing import Note, recover
 from defectops.experiments.promotion import PromotionOptions, judge
 from defectops.experiments.registry import RecordingRegistry
 from defectops.experiments.succession import (
     Candidate,
-    Note,
     note,
     promote,
-    recover,
     rollback,
 )
 
@@ -183,7 +182,7 @@ def test_rollback_refuses_a_model_that_is_gone(places, registry):
     before = state(places, registry)
     fresh = RecordingRegistry()
     fresh.submit("defectops-voids", trained(places, "other").bundle, "r", {}, {})
-    with pytest.raises(IntegrityFault, match="is another model now"):
+    with pytest.raises(IntegrityFault, match="no version with that digest, and no copy is in DVC's cache"):
         rollback(places, fresh, ABOUT)
     assert state(places, registry) == before
 
@@ -223,28 +222,28 @@ def crash_before(step, places, registry, name, monkeypatch):
     def die(*_):
         raise Crash
 
-    steps = list(succession.STEPS)
+    steps = list(changing.STEPS)
     steps.insert(step, die)
     with monkeypatch.context() as patch:
-        patch.setattr(succession, "STEPS", tuple(steps))
+        patch.setattr(changing, "STEPS", tuple(steps))
         with pytest.raises(Crash):
             move(places, registry, name)
 
 
-@pytest.mark.parametrize("step", range(len(succession.STEPS) + 1))
+@pytest.mark.parametrize("step", range(len(changing.STEPS) + 1))
 def test_a_crash_between_any_two_steps_is_repaired(places, registry, monkeypatch, step):
     move(places, registry, "first")
     crash_before(step, places, registry, "second", monkeypatch)
-    if step < len(succession.STEPS):
+    if step < len(changing.STEPS):
         assert unfinished(places.root) == ["voids"]
         with pytest.raises(IntegrityFault, match="E_UNFINISHED"):
             checked_champion(places)
-    assert recover(places, registry) == (step < len(succession.STEPS))
+    assert recover(places, registry) == (step < len(changing.STEPS))
     assert state(places, registry)[1:] == (b"second", [1, 2], 2, 1, [], False)
     assert not recover(places, registry)
 
 
-@pytest.mark.parametrize("step", range(len(succession.STEPS)))
+@pytest.mark.parametrize("step", range(len(changing.STEPS)))
 def test_a_crash_within_recovery_is_repaired_too(places, registry, monkeypatch, step):
     move(places, registry, "first")
     crash_before(1, places, registry, "second", monkeypatch)
@@ -261,7 +260,7 @@ def test_a_crash_before_the_intent_leaves_everything(places, registry, monkeypat
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(succession, "write_text", die)
+        patch.setattr(changing, "write_text", die)
         with pytest.raises(Crash):
             move(places, registry, "second")
     assert state(places, registry)[:6] == before[:6]
@@ -273,7 +272,10 @@ def test_temporary_files_of_a_killed_process_are_swept_away(places, registry):
     (places.file.parent / ".voids.json.a1b2c3.tmp").write_bytes(b"half")
     (places.file.parent / ".lines.json.a1b2c3.tmp").write_bytes(b"of another defect")
     move(places, registry, "second")
+    (places.evidence / ".5b0c.json.a1b2c3.tmp").write_bytes(b"half")
+    move(places, registry, "third")
     left = {p.name for p in places.file.parent.rglob("*") if p.is_file()}
+    left -= {p.name for p in places.evidence.glob("*.json")}
     assert left == {
         ".lines.json.a1b2c3.tmp",
         "model.safetensors",
