@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectops.errors import GateFailed, InputRefused, IntegrityFault
+from defectops.errors import InputRefused, IntegrityFault
 from defectops.experiments.champions import Champion, read_champion
 from defectops.experiments.promotion import PromotionOptions, Verdict, judge, require_pass
 from defectops.experiments.registry import CANDIDATE, Registry, Version
@@ -16,7 +16,8 @@ from defectops.experiments.succession import ANY, Candidate, note, promote, roll
 from defectops.learning import machine
 from defectops.learning.inference import load_model
 from defectops.micrograph import Field, load_fields
-from defectops.workflows.champions import places_of, trained_on
+from defectops.workflows.champions import places_of
+from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
 from defectops.workflows.promoting import champion_metrics, gate_metrics
 from defectops.workflows.versioning import record_promotion
 
@@ -89,7 +90,8 @@ def promote_version(
     InputRefused
         No such version, no candidate, no gate pack, or forced without a reason.
     GateFailed
-        ``E_LEAK``: it was trained on pixels of the gate pack. ``E_GATE``: the gate says fail.
+        ``E_LEAK``: it was trained on pixels of the gate pack or of the test side, or chosen on
+        pixels of the test side. ``E_GATE``: the gate says fail.
     GateInconclusive
         The gate cannot decide.
     IntegrityFault
@@ -109,7 +111,7 @@ def promote_version(
     with tempfile.TemporaryDirectory(prefix="defectops-") as scratch:
         bundle = registry.fetch(defect.model_name, version.number, Path(scratch))
         model = load_model(bundle, version.sha256)
-        _require_unseen(version, model, gate)
+        _refuse_leak(root, defect, version, model, gate)
         metrics = gate_metrics(model, gate)
         _require_reproduced(version, metrics)
         earlier = None
@@ -180,15 +182,16 @@ def _gate(root: Path, defect: DefectType) -> Sequence[Field]:
     return load_fields(path)
 
 
-def _require_unseen(version: Version, model: LoadedModel, gate: Sequence[Field]) -> None:
-    seen = trained_on(model.bundle, gate)
-    if seen:
-        raise GateFailed(
-            f"{version.model}/{version.number}",
-            "E_LEAK",
-            f"was trained on pixels of the gate pack ({', '.join(seen)}); train it anew on the "
-            "present split",
-        )
+def _refuse_leak(
+    root: Path, defect: DefectType, version: Version, model: LoadedModel, gate: Sequence[Field]
+) -> None:
+    refuse_leak(
+        model.bundle,
+        f"{version.model}/{version.number}",
+        cuts_of(gate),
+        side_cuts(root, defect, "test"),
+        "train it anew on the present split",
+    )
 
 
 def _require_reproduced(version: Version, metrics: Mapping[str, float | None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,11 @@ import pandas as pd
 from PIL import Image
 
 from defectops.atomic import replacing, write_text
-from defectops.errors import GateFailed
 from defectops.learning import machine
 from defectops.measurement.agreement import comparison_map, confusion
 from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
-from defectops.workflows.champions import load_champion, trained_on
+from defectops.workflows.champions import load_champion
+from defectops.workflows.leak_audit import refuse_leak, side_cuts
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -50,8 +49,8 @@ def evaluate(
     Raises
     ------
     GateFailed
-        The champion was trained on pixels of the present test side (``E_LEAK``): the split was
-        changed and the champion stayed.
+        The champion was trained or chosen on pixels of the present test side (``E_LEAK``): the
+        split was changed and the champion stayed. The test side was not opened then.
 
     Notes
     -----
@@ -65,11 +64,11 @@ def evaluate(
         (results / kind / defect.key).mkdir(parents=True)
     maps = results / "maps" / defect.key
     champion = load_champion(root, defect, conditioning)
+    if champion:
+        _refuse_leak(root, defect, champion)
     rows: list[dict[str, object]] = []
     for side in SIDES:
         given = load_fields(root / "split" / defect.key / f"{side}.npz") if champion else []
-        if side == "test" and champion:
-            _refuse_leak(champion, defect, given)
         found = [_segmented(champion, f) for f in given] if champion else []
         save_fields(results / "masks" / defect.key / f"{side}.npz", found)
         threshold = champion.bundle.threshold if champion else 0.5
@@ -85,15 +84,15 @@ def evaluate(
     return table
 
 
-def _refuse_leak(champion: LoadedModel, defect: DefectType, test: Sequence[Field]) -> None:
-    seen = trained_on(champion.bundle, test)
-    if seen:
-        raise GateFailed(
-            f"champions/{defect.key}.json",
-            "E_LEAK",
-            f"the champion was trained on pixels of the present test side ({', '.join(seen)}); "
-            "promote a model that was trained on this split, or set the split back",
-        )
+def _refuse_leak(root: Path, defect: DefectType, champion: LoadedModel) -> None:
+    """Refuse a champion that has seen the test side, before that side is opened."""
+    refuse_leak(
+        champion.bundle,
+        f"champions/{defect.key}",
+        (),
+        side_cuts(root, defect, "test"),
+        "promote a model that was trained on this split, or set the split back",
+    )
 
 
 def _segmented(champion: LoadedModel, field: Field) -> Field:

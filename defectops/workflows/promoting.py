@@ -29,6 +29,7 @@ from defectops.micrograph import Field, field_names, load_fields
 from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
 from defectops.workflows.champions import places_of, why_incomparable
+from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -60,6 +61,11 @@ def promote_on_repro(
     Verdict
         Also written to ``results/promotion/<defect>.json``. Fail keeps the champion there is;
         the stage ends well either way.
+
+    Raises
+    ------
+    GateFailed
+        ``E_LEAK``: the model has seen pixels of the gate pack or of the test side.
     """
     machine.settle()
     close_stale_runs(tracker)
@@ -71,6 +77,13 @@ def promote_on_repro(
     )
     champion = read_champion(places)
     model = load_model(bundle)
+    refuse_leak(
+        model.bundle,
+        f"models/{defect.key}",
+        cuts_of(gate),
+        side_cuts(root, defect, "test"),
+        f"mend the split, then run `dvc repro train@{defect.key}`",
+    )
     _publish_figures(root, defect, tracker, run_id, model)
     metrics = gate_metrics(model, gate)
     same = champion.sha256 == digest(bundle)
