@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from defectops.atomic import write_text
-from defectops.experiments.registry import BUNDLE
+from defectops.experiments.registry import BUNDLE, CARD
 
 LOADER = "defectops.workflows.serving"
 PACKAGES = ("defectops", "mlflow", "numpy", "safetensors", "scikit-image", "scipy", "torch")
@@ -28,7 +28,11 @@ _PLANE = json.dumps(
 
 
 def write_mlflow_model(
-    bundle: Path, into: Path, loader: str = LOADER, packages: Iterable[str] = PACKAGES
+    bundle: Path,
+    into: Path,
+    loader: str = LOADER,
+    packages: Iterable[str] = PACKAGES,
+    card: str = "",
 ) -> Path:
     """Write the folder of an MLflow model around a bundle.
 
@@ -43,6 +47,8 @@ def write_mlflow_model(
         micrograph, float32 of shape (H, W), and returns probabilities, float32 of shape (H, W).
     packages : iterable of str
         Distributions that the model needs; pinned to the installed versions.
+    card : str
+        Model card, written as ``MODEL_CARD.md``; no file if empty.
 
     Returns
     -------
@@ -59,6 +65,8 @@ def write_mlflow_model(
         f"python: {python}\ndependencies:\n- -r requirements.txt\n",
     )
     write_text(into / "MLmodel", _mlmodel(loader, python))
+    if card:
+        write_text(into / CARD, card)
     return into
 
 

@@ -15,6 +15,7 @@ from defectops.experiments.mlflow_store import database_of, one_line_faults
 from defectops.experiments.mlflow_tracking import MlflowTracker, all_pages
 from defectops.experiments.registry import (
     BUNDLE,
+    CARD,
     Version,
     digest,
     no_such_version,
@@ -28,6 +29,7 @@ _LOCK = Path(".defectops/registry.lock")
 _SHA256 = "sha256"
 _METRIC = "metric."
 _TRAINED_BY = "trained_by"
+_LONGEST_DESCRIPTION = 5000
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -58,6 +60,7 @@ class MlflowRegistry:
         run_id: str,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        card: str = "",
     ) -> int:
         """See `Registry.submit`.
 
@@ -71,11 +74,11 @@ class MlflowRegistry:
             if known is not None:
                 return known
             keeper = self._keeper(model, run_id, sha256)
-            self._upload(bundle, keeper, sha256, model)
+            self._upload(bundle, keeper, sha256, model, card)
             written = {**tags, _SHA256: sha256, _TRAINED_BY: run_id}
             for key, value in finite(metrics).items():
                 written[_METRIC + key] = repr(value)
-            return self._create(model, keeper, written)
+            return self._create(model, keeper, written, card)
 
     def versions(self, model: str) -> list[Version]:
         """See `Registry.versions`."""
@@ -143,16 +146,16 @@ class MlflowRegistry:
             return False
         return True
 
-    def _upload(self, bundle: Path, run_id: str, sha256: str, model: str) -> None:
+    def _upload(self, bundle: Path, run_id: str, sha256: str, model: str, card: str) -> None:
         with tempfile.TemporaryDirectory(prefix="defectops-") as scratch:
-            folder = write_mlflow_model(bundle, Path(scratch) / FOLDER, self.loader)
+            folder = write_mlflow_model(bundle, Path(scratch) / FOLDER, self.loader, card=card)
             require_digest(folder / BUNDLE, sha256, str(bundle))
             with one_line_faults(self.tracker.uri):
                 self.client.log_artifacts(run_id, str(folder), FOLDER)
         with self._downloaded(run_id, model) as copy:
             require_digest(copy, sha256, model)
 
-    def _create(self, model: str, run_id: str, tags: dict[str, str]) -> int:
+    def _create(self, model: str, run_id: str, tags: dict[str, str], card: str) -> int:
         with one_line_faults(self.tracker.uri):
             try:
                 self.client.create_registered_model(model)
@@ -160,7 +163,7 @@ class MlflowRegistry:
                 if not _is(error, "RESOURCE_ALREADY_EXISTS"):
                     raise
             made = self.client.create_model_version(
-                model, f"runs:/{run_id}/{FOLDER}", run_id, tags=tags
+                model, f"runs:/{run_id}/{FOLDER}", run_id, tags=tags, description=_shown(card)
             )
         return int(made.version)
 
@@ -208,7 +211,16 @@ def _as_version(raw: Any) -> Version:
     }
     sha256 = tags.pop(_SHA256, "")
     run_id = tags.pop(_TRAINED_BY, str(raw.run_id))
-    return Version(str(raw.name), int(raw.version), run_id, sha256, metrics, tags)
+    card = str(raw.description or "")
+    return Version(str(raw.name), int(raw.version), run_id, sha256, metrics, tags, card)
+
+
+def _shown(card: str) -> str | None:
+    """Return a card as the description of a version, which is short in MLflow's tables."""
+    if len(card) <= _LONGEST_DESCRIPTION:
+        return card or None
+    end = f"\n\n(cut off; the whole card is `{FOLDER}/{CARD}`)\n"
+    return card[: _LONGEST_DESCRIPTION - len(end)] + end
 
 
 def _is(error: Exception, *codes: str) -> bool:

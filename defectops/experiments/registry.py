@@ -19,6 +19,7 @@ from defectops.errors import InputRefused, IntegrityFault
 from defectops.experiments.tracking import finite
 
 BUNDLE = "model.safetensors"
+CARD = "MODEL_CARD.md"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 
 
@@ -39,6 +40,8 @@ class Version:
     metrics : mapping of str to float
         As logged at registration; undefined ones are absent.
     tags : mapping of str to str
+    card : str
+        Its model card as registered, Markdown; empty if it has none.
     """
 
     model: str
@@ -47,6 +50,7 @@ class Version:
     sha256: str
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    card: str = ""
 
 
 class Registry(Protocol):
@@ -62,11 +66,13 @@ class Registry(Protocol):
         run_id: str,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        card: str = "",
     ) -> int:
         """Register a bundle and return its version number.
 
-        The same bytes give the same version again: numbers and tags of the first time stay. A
-        version is listed only when its upload was read back and found right.
+        The same bytes give the same version again: numbers, tags and card of the first time stay.
+        A version is listed only when its upload was read back and found right. The card, Markdown,
+        lies beside the bundle and is shown with the version.
         """
         ...
 
@@ -170,6 +176,7 @@ class RecordingRegistry:
         run_id: str,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        card: str = "",
     ) -> int:
         """See `Registry.submit`."""
         sha256 = digest(bundle)
@@ -179,7 +186,7 @@ class RecordingRegistry:
         rows = self._versions.setdefault(model, [])
         number = len(rows) + 1
         self.stored[model, number] = bundle.read_bytes()
-        rows.append(Version(model, number, run_id, sha256, finite(metrics), dict(tags)))
+        rows.append(Version(model, number, run_id, sha256, finite(metrics), dict(tags), card))
         return number
 
     def versions(self, model: str) -> list[Version]:

@@ -193,6 +193,13 @@ class RegistryContract:
         assert fetched == tmp_path / "into" / "model.safetensors"
         assert fetched.read_bytes() == b"weights"
 
+    def test_a_card_stays_with_its_version(self, registry, run_id, tmp_path):
+        card = "# Voids\n\nKnows no loops.\n"
+        registry.submit("defectops-voids", bundle(tmp_path), run_id, {}, {}, card)
+        registry.submit("defectops-voids", bundle(tmp_path), run_id, {}, {}, "another")
+        assert registry.version("defectops-voids", 1).card == card
+        assert registry.versions("defectops-voids")[0].card == card
+
     def test_the_same_bytes_are_the_same_version(self, registry, run_id, tmp_path):
         first = registry.submit("defectops-voids", bundle(tmp_path), run_id, {"iou": 0.5}, {})
         again = registry.submit("defectops-voids", bundle(tmp_path), run_id, {"iou": 0.9}, {})
