@@ -35,6 +35,7 @@ _KEPT = (  # of a champion, so that its file can be written again from the evide
     "run_id",
     "sha256",
     "threshold",
+    "verdict",
 )
 
 
@@ -71,6 +72,8 @@ class Move:
         What the decision rests on; the new champion itself is added.
     data_sha256 : str
         Of what the new one was trained on; empty if unknown.
+    more : mapping
+        Further facts for the journal's line.
     """
 
     bundle: Path
@@ -118,6 +121,7 @@ def entry_of(places: Places, move: Move, about: Note, evidence_sha256: str) -> E
         "git_commit": git["git.commit"],
         "git_dirty": git["git.dirty"],
         "test_accesses": len(read_accesses(places)),
+        **move.more,
     }
     return Entry(
         about.at,

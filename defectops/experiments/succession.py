@@ -5,7 +5,7 @@ What moves is moved by `changing`, whole or not at all, and a crash is repaired 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,9 +159,9 @@ def rollback(
         recover(places, registry)
         champion = _verified(places)
         entry = _earlier(places, champion)
-        sha256 = _sha256(entry)
+        sha256 = to_sha256(entry)
         evidence = read_evidence(places, entry.evidence_sha256)
-        bundle = _bundle(places, registry, entry, elsewhere)
+        bundle = find_bundle(places, registry, entry, elsewhere)
         run_id, threshold = _operating_point(places, registry, entry, evidence)
         tags = {THRESHOLD: repr(threshold)}
         number = registry.submit(places.model, bundle, run_id, {}, tags)
@@ -209,28 +209,45 @@ def _restore(
     registry.set_tags(places.model, number, journal_tags(champion))
 
 
-def _earlier(places: Places, champion: Champion) -> Entry:
-    """Return the line by which the champion before `champion` became it."""
+def succeeded(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the lines by which the champions became it that a rollback could still reach.
+
+    The last one is the present champion's. A rollback takes its own champion back; a line that
+    joins another branch's history moves nobody.
+    """
     stack: list[Entry] = []
-    for entry in journal.read(places.journal):
+    for entry in entries:
         if entry.verdict == ROLLBACK:
             stack.pop()
         elif entry.verdict != journal.MERGE and entry.to_version is not None:
             stack.append(entry)
-    if len(stack) < 2 or champion.version is None:
-        raise InputRefused(
-            places.model, "E_NO_EARLIER", "no earlier champion to go back to; see the journal"
-        )
-    return stack[-2]
+    return stack
 
 
-def _sha256(entry: Entry) -> str:
+def to_sha256(entry: Entry) -> str:
+    """Return the digest of the bundle that a line of the journal made champion."""
     return str(entry.more.get("to_sha256", ""))
 
 
-def _bundle(places: Places, registry: Registry, entry: Entry, elsewhere: Elsewhere) -> Path:
-    """Return a copy of the bundle that a line of the journal names, its digest checked."""
-    sha256 = _sha256(entry)
+def _earlier(places: Places, champion: Champion) -> Entry:
+    """Return the line by which the champion before `champion` became it."""
+    reachable = succeeded(journal.read(places.journal))
+    if len(reachable) < 2 or champion.version is None:
+        raise InputRefused(
+            places.model, "E_NO_EARLIER", "no earlier champion to go back to; see the journal"
+        )
+    return reachable[-2]
+
+
+def find_bundle(places: Places, registry: Registry, entry: Entry, elsewhere: Elsewhere) -> Path:
+    """Return a copy of the bundle that a line of the journal made champion.
+
+    Raises
+    ------
+    IntegrityFault
+        It is neither in the registry nor elsewhere, or damaged in both.
+    """
+    sha256 = to_sha256(entry)
     into = places.waiting / "fetched"
     number = registry.find(places.model, sha256)
     why = "this registry has no version with that digest"
@@ -258,7 +275,7 @@ def _operating_point(
     """Return run and threshold of an earlier champion: as recorded, else as registered."""
     if evidence is not None:
         return str(evidence["record"]["run_id"]), float(evidence["record"]["threshold"])
-    number = registry.find(places.model, _sha256(entry))
+    number = registry.find(places.model, to_sha256(entry))
     version = None if number is None else registry.version(places.model, number)
     if version is None or THRESHOLD not in version.tags:
         raise IntegrityFault(
