@@ -1,5 +1,6 @@
 """Names of versions: every spelling means the same one, and what is meant is never guessed."""
 
+from pathlib import Path
 
 import pytest
 
