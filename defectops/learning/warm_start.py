@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import ModelRefused
-from defectops.learning.bundle import load_bundle
+from defectops.learning.bundle import Bundle, load_bundle
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,11 +35,7 @@ def start_from(network: nn.Module, spec: NetworkSpec, parent: Path, sha256: str)
         Missing, truncated, of another digest, not finite, or of another network. Nothing is ever
         loaded in part.
     """
-    if not parent.is_file():
-        raise ModelRefused(
-            parent.name, "E_NO_BUNDLE", "the parent's weights are missing; nothing to start from"
-        )
-    bundle = load_bundle(parent, sha256)
+    bundle = load_parent(parent, sha256)
     given, wanted = replace(bundle.spec, dropout=0.0), replace(spec, dropout=0.0)
     if given != wanted:
         other = [f"{n} {v}" for n, v in asdict(given).items() if v != asdict(wanted)[n]]
@@ -49,3 +45,12 @@ def start_from(network: nn.Module, spec: NetworkSpec, parent: Path, sha256: str)
             f"the parent is another network ({', '.join(other)}); its weights do not fit",
         )
     network.load_state_dict(bundle.weights, strict=True)
+
+
+def load_parent(parent: Path, sha256: str) -> Bundle:
+    """Read the bundle that a training starts from; `ModelRefused` if missing or another one."""
+    if not parent.is_file():
+        raise ModelRefused(
+            parent.name, "E_NO_BUNDLE", "the parent's weights are missing; nothing to start from"
+        )
+    return load_bundle(parent, sha256)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from defectops.micrograph import Field
     from defectops.workflows.train_settings import TrainSettings
 
+Row = list[Any]
+
 
 @dataclass(frozen=True, eq=False)
 class Origin:
@@ -75,6 +77,7 @@ def packed(
     state: TrainingState,
     metrics: Mapping[str, float],
     lineage: Mapping[str, Any] | None = None,
+    inherited: Sequence[Row] = (),
 ) -> Bundle:
     """Return the best weights with all that is needed to use them.
 
@@ -86,7 +89,10 @@ def packed(
         From `best_numbers`.
     lineage : mapping, optional
         Where in a study the weights were trained, and what they were trained further from.
+    inherited : sequence of list
+        ``train_regions`` of the bundle that they were trained further from: they count as its own.
     """
+    trained = _places(origin.train)
     seen = [a for f in origin.train for a in appearances(f.intensity, f.ignore)]
     bundle = Bundle(
         spec=origin.settings.network,
@@ -97,7 +103,7 @@ def packed(
         envelope=envelope_of(seen, [f.calibration.pixel_size_nm for f in origin.train]),
         training={
             "data_sha256": origin.data_sha256,
-            "train_regions": _places(origin.train),
+            "train_regions": trained + [row for row in inherited if row not in trained],
             "dev_regions": _places(origin.dev),
             "settings": origin.settings.flat(),
             "threads": origin.threads,
@@ -108,6 +114,6 @@ def packed(
     return freeze(bundle, origin.train)
 
 
-def _places(fields: Sequence[Field]) -> list[list[Any]]:
+def _places(fields: Sequence[Field]) -> list[Row]:
     """Return where fields lie: image, top, bottom, left, right, digest of the image's pixels."""
     return [[f.image, *astuple(f.region), f.pixels_sha256] for f in fields]

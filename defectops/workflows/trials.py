@@ -19,7 +19,7 @@ from defectops.learning.bundle import save_bundle
 from defectops.learning.inference import LoadedModel, to_device
 from defectops.learning.networks import build, multiple_px
 from defectops.learning.training import TrainingState, fit, load_state, save_state
-from defectops.learning.warm_start import start_from
+from defectops.learning.warm_start import load_parent, start_from
 from defectops.micrograph import load_fields
 from defectops.workflows.packing import Origin, best_numbers, packed, sides_sha256
 from defectops.workflows.train_settings import TrainSettings, read_train_settings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.experiments.study_trials import Choice, Parent, Plan
     from defectops.imaging.conditioning import ConditioningOptions
+    from defectops.learning.bundle import Bundle
     from defectops.measurement.quantities import MeasureOptions
     from defectops.micrograph import Field
 
@@ -153,6 +154,8 @@ class Evaluator:
             Loss or answer are not finite.
         """
         self.model = None
+        # First of all: who cannot tell what it was trained on is not trained.
+        inherited = self._inherited(choice)
         settings = trial_settings(self.ground.given, self.plan, choice.params, choice.seed)
         identity = _identity(self.ground, settings, choice)
         state, rows = _resumed(choice.folder, identity)
@@ -167,7 +170,8 @@ class Evaluator:
             yield self._told(row)
         if state is None:
             raise RuntimeError("a trial without epochs")  # options refuse it before
-        return self._outcome(choice, settings, state, rows)
+        bundle = self._packed(choice, settings, state, rows, inherited)
+        return self._outcome(choice, bundle, state)
 
     def _told(self, row: Row) -> Step:
         self.row = row
@@ -201,9 +205,21 @@ class Evaluator:
             self.fetch(parent, path)
         return path
 
-    def _outcome(
-        self, choice: Choice, settings: TrainSettings, state: TrainingState, rows: Sequence[Row]
-    ) -> Outcome:
+    def _inherited(self, choice: Choice) -> list[list[Any]]:
+        """Return the rectangles that a parent's weights come from, its own ancestors' too."""
+        if choice.parent is None:
+            return []
+        parent = load_parent(self.weights_of(choice.parent), choice.parent.checkpoint_sha256)
+        return list(parent.training["train_regions"])
+
+    def _packed(
+        self,
+        choice: Choice,
+        settings: TrainSettings,
+        state: TrainingState,
+        rows: Sequence[Row],
+        inherited: Sequence[list[Any]],
+    ) -> Bundle:
         ground = self.ground
         origin = Origin(
             ground.defect,
@@ -215,12 +231,15 @@ class Evaluator:
             self.plan.threads,
         )
         numbers = best_numbers(settings, state, rows)
-        bundle = packed(origin, state, numbers, _lineage(choice, state.epoch))
+        return packed(origin, state, numbers, _lineage(choice, state.epoch), inherited)
+
+    def _outcome(self, choice: Choice, bundle: Bundle, state: TrainingState) -> Outcome:
         waiting = choice.folder / "best.safetensors"
         sha256 = save_bundle(waiting, bundle)
         with replacing(self.weights / f"{sha256}.safetensors") as temporary:
             shutil.copyfile(waiting, temporary)
         self.model = LoadedModel(bundle, to_device(bundle.network()))
+        ground, numbers = self.ground, bundle.training["metrics"]
         values, found = objective_values(
             self.plan.objective, state.best_iou, self.model, ground.dev, ground.measure
         )

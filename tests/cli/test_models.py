@@ -34,6 +34,7 @@ def project(tmp_path, monkeypatch):
     calibration = Calibration(0.5, "manifest")
     gate = [Field("a.png", Region(0, 48, 0, 64), 1.0 * label, label, label & False, calibration)]
     save_fields(tmp_path / "split/voids/gate.npz", gate)
+    (tmp_path / "split/voids/split.json").write_text('{"pieces": []}')
     registry = MlflowRegistry(MlflowTracker(tracking_uri(tmp_path), tmp_path))
     for seed in (1, 2):
         training = {"train_regions": [], "settings": {"preset": "quick"}}

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import pytest
-from drawing import VOIDS, discs, field
+from drawing import VOIDS, discs, field, write_split
 
 from defectops.errors import Conflict, GateFailed, InputRefused, IntegrityFault
 from defectops.experiments.champions import checked_champion, read_champion
@@ -38,6 +38,7 @@ class Project:
         label = discs((32, 40), (10, 10), (20, 30))
         self.gate = [field(label, 1.0 * label), field(label, 1.0 * label, image="b.png")]
         save_fields(root / "split/voids/gate.npz", self.gate)
+        write_split(root, dev=self.gate)
 
     def register(self, seed, regions=(), **wrong):
         """Register a network with the scores it has on the gate pack, or with wrong ones."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from drawing import VOIDS, champion, discs, field
+from drawing import VOIDS, champion, discs, field, write_split
 from PIL import Image
 
 from defectops.errors import GateFailed
@@ -27,6 +27,7 @@ def judge(tmp_path, monkeypatch):
     def run(dev, test, model=None):
         save_fields(tmp_path / "split/voids/dev.npz", dev)
         save_fields(tmp_path / "split/voids/test.npz", test)
+        write_split(tmp_path, dev=dev, test=test)
         monkeypatch.setattr(evaluating, "load_champion", lambda root, defect, conditioning: model)
         return evaluate(tmp_path, VOIDS)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawing import VOIDS, discs, field
+from drawing import VOIDS, discs, field, write_split
 
 from defectops.experiments.champions import Champion, checked_champion, read_champion
 from defectops.experiments.journal import read as read_journal
@@ -37,6 +37,7 @@ class Project:
         pieces = [field(label, 1.0 * label), field(label, 1.0 * label, image="b.png")]
         save_fields(root / "split/voids/gate.npz", pieces)
         save_fields(root / "split/voids/dev.npz", pieces)
+        write_split(root, dev=pieces)
         monkeypatch.setattr(promoting, "gate_metrics", self._told)
 
     def _told(self, model, gate):
