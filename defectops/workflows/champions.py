@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
-from defectops.experiments.champions import Places, read_champion
+from defectops.experiments.champions import Places, read_champion, require_settled
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.workflows.leak_audit import cuts_of, leaks
 
@@ -40,12 +40,13 @@ def load_champion(
     Raises
     ------
     IntegrityFault
-        The champion file cannot be read, its bundle is missing, or it was trained on micrographs
-        that were conditioned otherwise.
+        The champion file cannot be read, its bundle is missing, a promotion was not finished, or
+        it was trained on micrographs that were conditioned otherwise.
     ModelRefused
         The bundle is not the one that was promoted.
     """
     places = places_of(root, defect)
+    require_settled(places)
     champion = read_champion(places)
     if champion.sha256 is None:
         return None

@@ -12,10 +12,13 @@ import pandas as pd
 from PIL import Image
 
 from defectops.atomic import replacing, write_text
+from defectops.experiments.accesses import record_access
+from defectops.experiments.champions import read_champion
 from defectops.learning import machine
+from defectops.learning.bundle import file_sha256
 from defectops.measurement.agreement import comparison_map, confusion
 from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
-from defectops.workflows.champions import load_champion
+from defectops.workflows.champions import load_champion, places_of
 from defectops.workflows.leak_audit import refuse_leak, side_cuts
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ def evaluate(
     -----
     Also written: ``results/masks/<defect>/{dev,test}.npz``, the fields with the probability in
     place of the intensity, and ``results/maps/<defect>/``, comparison maps beside micrographs.
+    Each time the test side is opened is counted in ``champions/<defect>.test-accesses.jsonl``.
     """
     machine.settle()
     results = root / "results"
@@ -68,7 +72,7 @@ def evaluate(
         _refuse_leak(root, defect, champion)
     rows: list[dict[str, object]] = []
     for side in SIDES:
-        given = load_fields(root / "split" / defect.key / f"{side}.npz") if champion else []
+        given = _opened(root, defect, side) if champion else []
         found = [_segmented(champion, f) for f in given] if champion else []
         save_fields(results / "masks" / defect.key / f"{side}.npz", found)
         threshold = champion.bundle.threshold if champion else 0.5
@@ -93,6 +97,15 @@ def _refuse_leak(root: Path, defect: DefectType, champion: LoadedModel) -> None:
         side_cuts(root, defect, "test"),
         "promote a model that was trained on this split, or set the split back",
     )
+
+
+def _opened(root: Path, defect: DefectType, side: str) -> list[Field]:
+    """Return the fields of a side; of the test side only once the ledger has counted it."""
+    path = root / "split" / defect.key / f"{side}.npz"
+    if side == "test" and side_cuts(root, defect, side):
+        places = places_of(root, defect)
+        record_access(places, read_champion(places), file_sha256(path))
+    return load_fields(path)
 
 
 def _segmented(champion: LoadedModel, field: Field) -> Field:

@@ -6,9 +6,11 @@ import pytest
 from drawing import VOIDS, champion, discs, field, write_split
 from PIL import Image
 
-from defectops.errors import GateFailed
+from defectops.errors import GateFailed, IntegrityFault
+from defectops.experiments.accesses import Accesses, read_accesses, summed
 from defectops.micrograph import load_fields, save_fields
 from defectops.workflows import evaluating
+from defectops.workflows.champions import places_of
 from defectops.workflows.evaluating import COLUMNS, evaluate
 
 TURQUOISE, BLACK, RED, YELLOW, GREY = (
@@ -157,3 +159,41 @@ def test_a_champion_that_saw_the_test_side_in_training_is_refused(judge):
         judge([], [_case()], seen)
     seen.bundle.training["train_regions"] = [["b.png", 0, 1, 0, 1], ["a.png", 50, 60, 0, 1]]
     assert len(judge([], [_case()], seen)) == 1
+
+
+def ledger(root):
+    return read_accesses(places_of(root, VOIDS))
+
+
+def test_each_time_the_test_side_is_opened_is_counted_before_it_is(judge, tmp_path, monkeypatch):
+    judge([_case()], [_case()], champion())
+    assert [line["version"] for line in ledger(tmp_path)] == [None]
+
+    def crash(path):
+        assert len(ledger(tmp_path)) == 2
+        raise KeyboardInterrupt
+
+    opened = evaluating.load_fields
+    monkeypatch.setattr(
+        evaluating, "load_fields", lambda p: crash(p) if p.name == "test.npz" else opened(p)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        judge([_case()], [_case()], champion())
+    first, second = ledger(tmp_path)
+    assert first["test_sha256"] == second["test_sha256"]
+    assert summed([first, second]) == Accesses(2, 1, 1)
+
+
+def test_nothing_is_counted_without_a_champion_or_a_test_side(judge, tmp_path):
+    judge([_case()], [_case()])
+    judge([_case()], [], champion())
+    assert ledger(tmp_path) == []
+
+
+def test_what_cannot_be_counted_is_not_opened(judge, tmp_path):
+    judge([], [_case()], champion())
+    places = places_of(tmp_path, VOIDS)
+    places.accesses.write_text(places.accesses.read_text().replace("null", "7", 1))
+    with pytest.raises(IntegrityFault, match="E_JOURNAL: was edited"):
+        judge([], [_case()], champion())
+    assert not (tmp_path / "results/masks/voids/test.npz").exists()
