@@ -110,6 +110,8 @@ class Doubt:
     effect : Effect
     label, other_label : int
         Particles concerned; 0 for none.
+    over : str
+        The other defect type it lies on; empty for none.
     """
 
     kind: str
@@ -118,31 +120,23 @@ class Doubt:
     effect: Effect
     label: int = 0
     other_label: int = 0
+    over: str = ""
 
     @property
     def score(self) -> float:
         """Chance times effect, in percent of the number that moves most."""
         return self.chance * self.effect.percent
 
-    def row(self, columns_px: int, over: str) -> dict[str, object]:
+    def row(self, columns_px: int) -> dict[str, Any]:
         """Return the doubt as a row of `COLUMNS`, in a plane of so many columns."""
-        known = {
-            "kind": self.kind,
-            "label": self.label,
-            "other_label": self.other_label,
-            "over": over,
-            "chance": self.chance,
-            "score": self.score,
-        }
-        box = zip(COLUMNS[1:5], box_of(self.at, columns_px), strict=True)
-        return {**known, **dict(box), **asdict(self.effect)}
+        box = dict(zip(COLUMNS[1:5], box_of(self.at, columns_px), strict=True))
+        values = {**vars(self), **asdict(self.effect), **box, "score": self.score}
+        return {name: values[name] for name in COLUMNS}
 
 
-def doubt_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
-    """Return rows as a table with the largest score first; equal ones in their order."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = np.argsort(-table["score"].to_numpy(dtype=np.float64), kind="stable")
-    return table.iloc[order].reset_index(drop=True)
+def doubt_table(doubts: Sequence[Doubt], columns_px: int) -> pd.DataFrame:
+    """Return doubts as a table, in their order."""
+    return pd.DataFrame([doubt.row(columns_px) for doubt in doubts], columns=list(COLUMNS))
 
 
 def box_of(at: Array, columns_px: int) -> tuple[int, int, int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -104,34 +105,47 @@ def find_doubts(  # noqa: PLR0913 - what is known of one field
     they order the list, and ``benchmarks/doubts.py`` shows how well. What the model is sure of and
     wrong about, such as a void that leaves no trace in the probability, is on no such list.
     """
+    given = options or MeasureOptions()
+    doubts = list_doubts(probability, threshold, shape, given, instances=instances, ignore=ignore)
+    return doubt_table(named_covered(doubts, others or {}), np.shape(probability)[1])
+
+
+def list_doubts(
+    probability: Array,
+    threshold: float,
+    shape: Literal["line", "particle"],
+    options: MeasureOptions,
+    *,
+    instances: Array | None = None,
+    ignore: Array | None = None,
+) -> list[Doubt]:
+    """Return the doubts of `find_doubts` with their pixels, the largest score first."""
     plane = np.asarray(probability)
     if plane.ndim != 2 or not bool(((plane >= 0) & (plane <= 1)).all()):
         raise LabelRefused(
             "probability", "E_LABEL", f"one plane within 0 to 1 is needed, got shape {plane.shape}"
         )
     refuse_unlike_shapes(plane, plane if instances is None else instances, ignore)
-    counted = counted_pixels(plane.shape, ignore)
     seen = Seen(
         chance=relative_chance(plane, threshold),
         found=plane >= threshold,
-        counted=counted,
-        options=options or MeasureOptions(),
+        counted=counted_pixels(plane.shape, ignore),
+        options=options,
         instances=instances,
     )
     doubts = line_doubts(seen) if shape == "line" else particle_doubts(seen)
-    rows = []
-    for doubt in doubts:
-        over = _over(doubt, others or {})
-        kind = COVERED if over else doubt.kind
-        rows.append(doubt.row(plane.shape[1], over) | {"kind": kind})
-    table = doubt_table(rows)
-    return table[table["score"] > _LEAST_SCORE_PERCENT]
+    worth = [doubt for doubt in doubts if doubt.score > _LEAST_SCORE_PERCENT]
+    return sorted(worth, key=lambda doubt: -doubt.score)
 
 
-def _over(doubt: Doubt, others: Mapping[str, Array]) -> str:
-    """Name the other defect type that a doubt lies on, or nothing."""
+def named_covered(doubts: Sequence[Doubt], others: Mapping[str, Array]) -> list[Doubt]:
+    """Return doubts of which those that lie on another defect type are called `COVERED`."""
+    return [_covered(doubt, others) for doubt in doubts]
+
+
+def _covered(doubt: Doubt, others: Mapping[str, Array]) -> Doubt:
     if doubt.kind in (MISSED, INVENTED):
         for name, mask in others.items():
             if float(mask.ravel()[doubt.at].mean()) >= _COVERED_SHARE:
-                return name
-    return ""
+                return replace(doubt, kind=COVERED, over=name)
+    return doubt
