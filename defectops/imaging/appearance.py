@@ -170,32 +170,50 @@ def outside(
     for asymmetry the range widened by a quarter, at least by 0.05.
     """
     said = _about_size(envelope, pixel_size_nm)
+    allowed = _allowed(envelope)
+    if allowed and math.isnan(seen.noise):
+        return [
+            *said,
+            f"too small to judge its appearance: {_LEAST_PX} x {_LEAST_PX} px are needed",
+        ]
     for name, value in asdict(seen).items():
-        low, high = envelope.get(f"{name}_low"), envelope.get(f"{name}_high")
-        if low is None or high is None:
-            continue
-        if math.isnan(value):
-            return [
-                *said,
-                f"too small to judge its appearance: at least {_LEAST_PX}² px are needed",
-            ]
-        least, most = _widened(name, low, high)
-        if not least <= value <= most:
-            said.append(
-                f"{_WORDS[name]} ({name}) is {value:.3g}, allowed {least:.3g} to {most:.3g}"
-            )
+        low, high = allowed.get(name, (-math.inf, math.inf))
+        if not low <= value <= high:
+            said.append(f"{_WORDS[name]} ({name}) is {value:.3g}, allowed {low:.3g} to {high:.3g}")
     return said
 
 
+def allowed_ranges(envelope: Mapping[str, float | None]) -> list[tuple[str, float, float]]:
+    """Return what `outside` allows, each as words, least and most; empty if nothing is known."""
+    sizes = _allowed_sizes_nm(envelope)
+    ranges = [] if sizes is None else [("pixel size in nm", *sizes)]
+    return ranges + [(_WORDS[name], *allowed) for name, allowed in _allowed(envelope).items()]
+
+
 def _about_size(envelope: Mapping[str, float | None], size_nm: float | None) -> list[str]:
-    low, high = envelope.get("pixel_size_nm_low"), envelope.get("pixel_size_nm_high")
-    if low is None or high is None:
+    sizes = _allowed_sizes_nm(envelope)
+    if sizes is None:
         return []
-    least, most = low / _SIZE_FACTOR, high * _SIZE_FACTOR
-    allowed = f"allowed {least:.4g} to {most:.4g} nm"
+    allowed = f"allowed {sizes[0]:.4g} to {sizes[1]:.4g} nm"
     if size_nm is None:
         return [f"pixel size is unknown, {allowed}"]
-    return [] if least <= size_nm <= most else [f"pixel size is {size_nm:.4g} nm, {allowed}"]
+    inside = sizes[0] <= size_nm <= sizes[1]
+    return [] if inside else [f"pixel size is {size_nm:.4g} nm, {allowed}"]
+
+
+def _allowed_sizes_nm(envelope: Mapping[str, float | None]) -> tuple[float, float] | None:
+    low, high = envelope.get("pixel_size_nm_low"), envelope.get("pixel_size_nm_high")
+    return None if low is None or high is None else (low / _SIZE_FACTOR, high * _SIZE_FACTOR)
+
+
+def _allowed(envelope: Mapping[str, float | None]) -> dict[str, tuple[float, float]]:
+    """Return the allowed range of each number of an appearance that is known."""
+    ranges = {}
+    for name in _WORDS:
+        low, high = envelope.get(f"{name}_low"), envelope.get(f"{name}_high")
+        if low is not None and high is not None:
+            ranges[name] = _widened(name, low, high)
+    return ranges
 
 
 def _widened(name: str, low: float, high: float) -> tuple[float, float]:
