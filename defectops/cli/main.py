@@ -32,6 +32,7 @@ NOUNS = {
     "panel": Noun("defectops.cli.panel", "Compare a machine with human experts."),
     "plausible": Noun("defectops.cli.plausible", "Can these sizes and counts be true together?"),
     "promote": Noun("defectops.cli.promote", "Judge a registered version; make it champion."),
+    "quantify": Noun("defectops.cli.quantify", "Segment and measure any number of micrographs."),
     "rollback": Noun("defectops.cli.rollback", "Make the champion before this one champion again."),
     "tune": Noun("defectops.cli.tune", "Search training settings; seed trials from the best."),
     "ui": Noun("defectops.cli.ui", "Open MLflow's pages on this project's runs and models."),

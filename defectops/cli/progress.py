@@ -1,14 +1,17 @@
-"""How a training shows itself: a bar in a terminal, plain lines in a pipe."""
+"""How a training or a batch shows itself: a bar in a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from defectops.learning.training import EpochRecord
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextlib.contextmanager
@@ -46,6 +49,78 @@ def training_progress(name: str, epochs: int) -> Iterator[Callable[[EpochRecord]
                 bar.update(task, total=record.epoch + 1)
 
         yield listen
+
+
+@contextlib.contextmanager
+def batch_progress(total: int) -> Iterator[Callable[[bool], None]]:
+    """Yield a listener that is told of each image, and whether it was worked on just now.
+
+    Speed and time left are those of fresh images: what an earlier run did cost nothing now. In a
+    pipe a line appears every half a minute at most.
+    """
+    pace = Pace(total)
+    if not sys.stderr.isatty():
+        said = time.monotonic()
+
+        def write(fresh: bool) -> None:
+            nonlocal said
+            pace.count(fresh)
+            if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                sys.stderr.write(pace.line() + "\n")
+
+        yield write
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("[bold]images"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task("", total=total, pace="")
+
+        def listen(fresh: bool) -> None:
+            pace.count(fresh)
+            bar.update(task, completed=pace.done, pace=pace.speed())
+
+        yield listen
+
+
+class Pace:
+    """Counts images, and tells how many a second and how long it will still take."""
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total = total
+        self.done = 0
+        self._fresh = 0
+        self._clock = clock
+        self._start = clock()
+
+    def count(self, fresh: bool) -> None:
+        """Count one image; only fresh ones tell about the speed."""
+        self.done += 1
+        if fresh:
+            self._fresh += 1
+        else:
+            self._start = self._clock()
+
+    def speed(self) -> str:
+        """Return images a second and the time left; empty before the first fresh image."""
+        seconds = self._clock() - self._start
+        if not self._fresh or seconds <= 0:
+            return ""
+        rate = self._fresh / seconds
+        left = round((self.total - self.done) / rate)
+        hours, minutes = divmod(left // 60, 60)
+        return f"{rate:.2f} images/s, {hours}:{minutes:02}:{left % 60:02} left"
+
+    def line(self) -> str:
+        """Return the state as a line without control characters."""
+        return f"images {self.done}/{self.total} {self.speed()}".rstrip()
 
 
 def plain_line(name: str, epochs: int, record: EpochRecord) -> str:

@@ -1,0 +1,128 @@
+"""``defectops quantify``: segments and measures any number of micrographs with promoted models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(
+    epilog="\b\nExamples:\n"
+    "  defectops quantify micrographs --defect voids --out measured\n"
+    "  defectops quantify 'session/*/*.dm4' --defect all --thickness-nm 136+-10 --out measured\n"
+    "  defectops quantify --manifest images.csv --model models:/defectops-voids/7 --out measured"
+)
+def quantify(
+    paths: list[str] = typer.Argument(
+        None, help="Micrographs: files, folders, quoted patterns ('**' for any folders)."
+    ),
+    defect: list[str] = typer.Option(
+        [], "--defect", help="Type to measure with its champion, or all; repeatable."
+    ),
+    model: list[str] = typer.Option(
+        [], "--model", help="Instead of the champion: voids/7, models:/..., a file; repeatable."
+    ),
+    out: Path = typer.Option(..., "--out", help="Folder of the results; the same goes on."),
+    manifest: Path | None = typer.Option(
+        None, "--manifest", help="CSV with image, pixel_size_nm, thickness_nm, ignore, ..."
+    ),
+    pixel_size_nm: float | None = typer.Option(
+        None, "--pixel-size-nm", help="nm per pixel, where the files say nothing."
+    ),
+    pixel_size_sd_nm: float | None = typer.Option(
+        None, "--pixel-size-sd-nm", help="Its standard uncertainty, nm."
+    ),
+    uncalibrated: bool = typer.Option(
+        False, "--uncalibrated", help="Accept files without a pixel size; results are in pixels."
+    ),
+    thickness_nm: str | None = typer.Option(
+        None, "--thickness-nm", help="Foil thickness, with its standard uncertainty: 136+-10."
+    ),
+    accept_out_of_range: bool = typer.Option(
+        False, "--accept-out-of-range", help="Pool images unlike those the model learned from."
+    ),
+    threshold_spread: float = typer.Option(
+        0.1, "--threshold-spread", help="How far off the threshold might be; 0 leaves it out."
+    ),
+    border: str | None = typer.Option(
+        None, "--border", help="gundersen (default), weighted, guard, exclude, all (paper)."
+    ),
+    guard_px: int | None = typer.Option(
+        None, "--guard-px", help="Margin of the border rule guard (64)."
+    ),
+    foil: str | None = typer.Option(
+        None, "--foil", help="t+d (default): particles cut by the surfaces count; t: the paper."
+    ),
+    overlap: str | None = typer.Option(
+        None, "--overlap", help="none (default); union: count for particles hidden in a mask."
+    ),
+    detail: str | None = typer.Option(
+        None, "--detail", help="full (default), or main: densities and mean sizes only."
+    ),
+    probe: str | None = typer.Option(
+        None, "--probe", help="Test lines for dislocations: grid (default), circles, random."
+    ),
+    merging: str | None = typer.Option(
+        None, "--merging", help="corrected (default) for lines that merge; or: as seen."
+    ),
+    grid_spacing_px: int | None = typer.Option(
+        None, "--grid-spacing-px", help="Distance of the lines that count crossings (32)."
+    ),
+    min_area_px: int | None = typer.Option(
+        None, "--min-area-px", help="Smaller pieces of a mask are specks (12)."
+    ),
+    separation_px: float | None = typer.Option(
+        None, "--separation-px", help="Necks narrower by this part touching particles (0.75)."
+    ),
+    level: float | None = typer.Option(None, "--level", help="Coverage of intervals (0.95)."),
+    seed: int | None = typer.Option(None, "--seed", help="Of the grid and of resampling (0)."),
+    max_pixels: int | None = typer.Option(
+        None, "--max-pixels", min=1, help="Refuse larger pictures (default 16384 x 16384)."
+    ),
+    new: bool = typer.Option(False, "--new", help="Start over: delete what is there from before."),
+    json: bool = typer.Option(False, "--json", help="Print one list of rows as JSON."),
+) -> int:
+    """Segment and measure micrographs, one row an image, and all of them pooled.
+
+    Stopped or killed at any moment, the same command goes on and ends with the same files. A file
+    that cannot be used is listed in quarantine.csv, the others go on, and the exit code is 2. The
+    pixel size comes from the file, a sidecar, the manifest or the option; without a foil thickness
+    densities per volume are left out. In a project, types, options and material are those of
+    params.yaml.
+    """
+    from defectops.cli.importing import thickness
+    from defectops.cli.quantified import carry_out
+    from defectops.imaging.raster import MAX_PIXELS
+    from defectops.workflows.batch_choosing import BatchRequest
+
+    options = {
+        "border": border,
+        "guard_px": guard_px,
+        "foil": foil,
+        "overlap": overlap,
+        "detail": detail,
+        "probe": probe,
+        "merging": merging,
+        "grid_spacing_px": grid_spacing_px,
+        "min_area_px": min_area_px,
+        "separation_px": separation_px,
+        "level": level,
+        "seed": seed,
+    }
+    request = BatchRequest(
+        defects=tuple(defect),
+        models=tuple(model),
+        manifest=manifest,
+        pixel_size_nm=pixel_size_nm,
+        pixel_size_sd_nm=pixel_size_sd_nm,
+        uncalibrated=uncalibrated,
+        thickness=thickness(thickness_nm),
+        threshold_spread=threshold_spread,
+        max_pixels=max_pixels or MAX_PIXELS,
+        accept_out_of_range=accept_out_of_range,
+        options={name: value for name, value in options.items() if value is not None},
+    )
+    return carry_out(request, paths or [], out, new=new, json=json)
