@@ -112,7 +112,9 @@ def test_a_fork_joined_by_a_merge_is_reported_with_its_repair(journal, tmp_path)
         side.write_text(journal.read_text())
         append(side, entry(4, reason))
     journal.write_text(ours.read_text() + theirs.read_text().splitlines()[-1] + "\n")
-    with pytest.raises(IntegrityFault, match=r"line 5: .*fork.*models repair --defect voids --keep ours"):
+    with pytest.raises(
+        IntegrityFault, match=r"line 5: .*fork.*models repair --defect voids --keep ours"
+    ):
         read(journal)
 
 
@@ -130,20 +132,69 @@ def test_nothing_is_appended_to_a_broken_chain(journal):
     assert journal.read_bytes() == before
 
 
-@given(data=st.data())
-@settings(max_examples=30, deadline=None)
-def test_no_single_changed_byte_goes_unnoticed(tmp_path_factory, data):
+def changed_bytes(draw, good):
+    """Change, delete, insert or swap bytes, or cut the end off."""
+    at = draw(st.integers(0, len(good) - 1))
+    byte = bytes([draw(st.integers(0, 255))])
+    other = draw(st.integers(0, len(good) - 1))
+    low, high = sorted((at, other))
+    return {
+        "edit": good[:at] + byte + good[at + 1 :],
+        "delete": good[:at] + good[at + 1 :],
+        "insert": good[:at] + byte + good[at:],
+        "cut": good[:at],
+        "swap": good[:low] + good[high : high + 1] + good[low + 1 : high] + good[low : low + 1]
+        + good[high + 1 :],
+    }[draw(st.sampled_from(["edit", "delete", "insert", "cut", "swap"]))]  # fmt: skip
+
+
+def changed_lines(draw, good):
+    """Drop, repeat or reorder whole lines."""
+    lines = good.splitlines(keepends=True)
+    at, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+    kind = draw(st.sampled_from(["drop", "repeat", "reorder"]))
+    if kind == "drop":
+        del lines[at]
+    elif kind == "repeat":
+        lines.insert(other, lines[at])
+    else:
+        lines[at], lines[other] = lines[other], lines[at]
+    return b"".join(lines)
+
+
+@pytest.fixture(scope="module")
+def long_one(tmp_path_factory):
     path = tmp_path_factory.mktemp("journal") / "voids.journal.jsonl"
-    for i in (1, 2):
-        append(path, entry(i, "größer"))
-    last, good = head(path), path.read_bytes()
-    at = data.draw(st.integers(0, len(good) - 2))  # the last line feed may go
-    byte = data.draw(st.integers(0, 255).filter(lambda b: b != good[at]))
-    path.write_bytes(good[:at] + bytes([byte]) + good[at + 1 :])
-    try:
-        seen = read_and_verify(path, last, 2)
-    except IntegrityFault:
-        return
-    # JSON allows another blank, or another line end; the content is what is protected.
-    path.write_bytes(good)
-    assert seen == read_and_verify(path, last, 2)
+    for i in (1, 2, 3, 4):
+        append(path, replace(entry(i, "größer"), more={"to_sha256": "a" * 64}))
+    return path, path.read_bytes(), head(path)
+
+
+@pytest.mark.parametrize("change", [changed_bytes, changed_lines])
+def test_no_change_goes_unnoticed(long_one, change):
+    path, good, last = long_one
+
+    @given(data=st.data())
+    @settings(max_examples=150, deadline=None)
+    def check(data):
+        changed = change(data.draw, good)
+        path.write_bytes(changed)
+        if changed == good:
+            assert len(read_and_verify(path, last, 4)) == 4
+        else:
+            with pytest.raises(IntegrityFault, match="E_JOURNAL"):
+                read_and_verify(path, last, 4)
+
+    check()
+
+
+def test_a_line_repeated_is_named(journal):
+    journal.write_text(journal.read_text() + journal.read_text().splitlines()[1] + "\n")
+    with pytest.raises(IntegrityFault, match="line 4: E_JOURNAL: a line that stands there already"):
+        read(journal)
+
+
+def test_a_last_line_without_its_end_is_named(journal):
+    journal.write_bytes(journal.read_bytes()[:-1])
+    with pytest.raises(IntegrityFault, match="line 3: E_JOURNAL: cut off within the line"):
+        read(journal)
