@@ -13,6 +13,7 @@ from defectops.errors import GateFailed, IntegrityFault
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.registry import RecordingRegistry
 from defectops.experiments.study_trials import Choice, Parent
+from defectops.experiments.tracking import RecordingTracker
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.learning.bundle import Bundle, load_bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
@@ -20,6 +21,7 @@ from defectops.micrograph import Region, save_fields, sealed
 from defectops.workflows.direct_promotion import PromotionRequest, promote_version
 from defectops.workflows.leak_audit import Cut, leaks, refuse_leak, shared, side_cuts
 from defectops.workflows.packing import Origin, packed
+from defectops.workflows.promoting import promote_on_repro
 from defectops.workflows.trials import Evaluator
 
 DIGEST = "d" * 64
@@ -144,12 +146,14 @@ class Project:
         (root / "split/voids/test.npz").write_bytes(b"poison: whoever opens this fails")
         write_split(root, dev=[self.gate], test=[self.test])
 
-    def promote(self, *rows, **request):
+    def train(self, path, *rows):
         training = {"train_regions": list(rows), "settings": {"preset": "quick"}}
         kind = dataclasses.asdict(VOIDS)
-        bundle = Bundle(TINY, build(TINY, 1).state_dict(), kind, {}, 0.01, {}, training)
+        save_bundle(path, Bundle(TINY, build(TINY, 1).state_dict(), kind, {}, 0.01, {}, training))
+
+    def promote(self, *rows, **request):
         path = self.root / "m.safetensors"
-        save_bundle(path, bundle)
+        self.train(path, *rows)
         number = self.registry.submit(VOIDS.model_name, path, "", {}, {"threshold": "0.01"})
         asked = PromotionRequest(version=number, **request)
         options = PromotionOptions(floors={"iou": 0.0}, margins={})
@@ -165,8 +169,7 @@ def project(tmp_path):
 FORCED = {"forced": True, "reason": "never mind"}
 
 
-@pytest.mark.parametrize("request_", [{"dry_run": True}, {}, FORCED])
-@pytest.mark.parametrize(
+SEEN = pytest.mark.parametrize(
     ("row", "what"),
     [
         (["g.png", 0, 9, 0, 9, ""], "gate pack (g.png)"),
@@ -175,10 +178,27 @@ FORCED = {"forced": True, "reason": "never mind"}
         (["copy.png", 40, 50, 0, 9, "b" * 64], "test side (t.png, the same pixels as copy.png)"),
     ],
 )
+
+
+@pytest.mark.parametrize("request_", [{"dry_run": True}, {}, FORCED])
+@SEEN
 def test_the_gate_refuses_whoever_has_seen_it_or_the_test_side(project, row, what, request_):
     with pytest.raises(GateFailed, match="E_LEAK") as caught:
         project.promote(row, **request_)
     assert what in str(caught.value)
+    assert not list(project.root.glob("champions/*"))
+
+
+@SEEN
+def test_inside_dvc_repro_the_same_is_refused_and_not_even_registered(project, row, what):
+    project.train(project.root / "models/voids/model.safetensors", row)
+    (project.root / "results/runs").mkdir(parents=True)
+    (project.root / "results/runs/voids.json").write_text('{"run_id": "r"}')
+    options, tracker = PromotionOptions(floors={"iou": 0.0}), RecordingTracker()
+    with pytest.raises(GateFailed, match="models/voids: E_LEAK.*dvc repro train@voids") as caught:
+        promote_on_repro(project.root, VOIDS, options, tracker, project.registry)
+    assert what in str(caught.value)
+    assert project.registry.versions(VOIDS.model_name) == []
     assert not list(project.root.glob("champions/*"))
 
 
