@@ -195,7 +195,7 @@ def test_inside_dvc_repro_the_same_is_refused_and_not_even_registered(project, r
     (project.root / "results/runs").mkdir(parents=True)
     (project.root / "results/runs/voids.json").write_text('{"run_id": "r"}')
     options, tracker = PromotionOptions(floors={"iou": 0.0}), RecordingTracker()
-    with pytest.raises(GateFailed, match="models/voids: E_LEAK.*dvc repro train@voids") as caught:
+    with pytest.raises(GateFailed, match=r"models/voids: E_LEAK.*dvc repro train@voids") as caught:
         promote_on_repro(project.root, VOIDS, options, tracker, project.registry)
     assert what in str(caught.value)
     assert project.registry.versions(VOIDS.model_name) == []
