@@ -10,6 +10,7 @@ from defectops.cli.rim import guarded
 from defectops.experiments.mlflow_registry import MlflowRegistry
 from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.experiments.promotion import PromotionOptions
+from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.promoting import promote_on_repro
 
@@ -21,7 +22,9 @@ def main(defect: str) -> None:
     options = parameters.options("promotion", defect, PromotionOptions)
     tracker = MlflowTracker(settings.tracking_uri(root), root)
     registry = None if settings.inside_experiment() else MlflowRegistry(tracker)
-    verdict = promote_on_repro(root, parameters.defect(defect), options, tracker, registry)
+    measuring = parameters.options("quantify", defect, MeasureOptions)
+    kind = parameters.defect(defect)
+    verdict = promote_on_repro(root, kind, options, tracker, registry, measuring)
     sys.stderr.write(f"{defect} {verdict.outcome}: {verdict.reason}\n")
 
 

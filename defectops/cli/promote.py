@@ -42,6 +42,7 @@ def promote(
     from defectops.errors import InputRefused
     from defectops.experiments.promotion import PromotionOptions
     from defectops.experiments.succession import ANY
+    from defectops.measurement.quantities import MeasureOptions
     from defectops.workflows.direct_promotion import PromotionRequest, promote_version
 
     if version is not None and run is not None:
@@ -52,7 +53,8 @@ def promote(
     request = PromotionRequest(version, run, dry_run, expect, reason, force)
     kind = parameters.defect(defect)
     options = parameters.options("promotion", defect, PromotionOptions)
-    decision = promote_version(root, kind, options, registry, request)
+    measuring = parameters.options("quantify", defect, MeasureOptions)
+    decision = promote_version(root, kind, options, registry, request, measuring)
     if json:
         output.as_json(shown(decision))
     else:

@@ -1,40 +1,105 @@
-"""Shall this model become champion? Rules judge the numbers they are handed, nothing else.
+"""Shall this model become champion? What the gate is asked, what it found, what follows.
 
-Each rule answers pass, fail or inconclusive with the number it looked at. Nothing here reads a
-file or asks a registry; `succession` moves what a verdict allows to be moved.
+`gate_rules` judges the numbers it is handed; `succession` moves what a verdict allows to be moved.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from defectops.errors import GateFailed, GateInconclusive
+from defectops.errors import GateFailed, GateInconclusive, SettingsRefused
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-Metrics = Mapping[str, float | None]
+
+# All that a rule can ask for; which of them a type of defect has depends on its shape.
+SCORES = (
+    "iou",
+    "precision",
+    "recall",
+    "pixel_accuracy",
+    "object_f1",
+    "line_completeness",
+    "line_correctness",
+)
+ERRORS = (
+    "number_density_error_percent",
+    "mean_diameter_error_percent",
+    "sd_diameter_error_percent",
+    "dislocation_density_error_percent",
+)
+# A spread is known half as well as a mean from the same particles (relative standard errors
+# 1/sqrt(2 N) and more, against about 0.35/sqrt(N)), hence twice the margin.
+MARGINS: Mapping[str, float] = {
+    "iou": 0.02,
+    "number_density_error_percent": 5.0,
+    "dislocation_density_error_percent": 5.0,
+    "mean_diameter_error_percent": 5.0,
+    "sd_diameter_error_percent": 10.0,
+}
 
 
 @dataclass(frozen=True)
 class PromotionOptions:
     """Section ``promotion.<defect>`` of ``params.yaml``.
 
+    Rules for what a type of defect does not have (an `object_f1` of lines) ask nothing of it.
+
     Parameters
     ----------
     floors : mapping of str to float
-        Least value of a metric on the dev side, for example ``{iou: 0.3}``.
+        Least value of a score on the gate pack, for example ``{iou: 0.3}``; names of `SCORES`.
+    ceilings : mapping of str to float
+        Greatest size of a material error against the label; names of `ERRORS`, in percent.
     margins : mapping of str to float
-        How much a metric may be below the champion's on the same images, in the metric's unit.
+        How much worse than the champion on the same images: how much lower a score may be, by how
+        many percentage points larger the size of an error.
+    panel : str
+        Table of an expert panel, a path in the project as `defectops panel compare` reads it; the
+        model's errors must then be no larger than the experts'. Empty: not asked.
+    max_seconds_per_megapixel : float or None
+        Longest time of segmentation on this machine. None: not asked.
+    max_size_mb : float or None
+        Largest bundle, in millions of bytes. None: not asked.
+    resamples, seed : int
+        Of the bootstrap behind all intervals.
     on_repro : {"gate", "first", "never"}
         What ``dvc repro`` does with a new model: asks the gate, promotes only where there is no
         champion yet, or only registers it as candidate.
+
+    Raises
+    ------
+    SettingsRefused
+        A rule for something that nobody measures, or a number out of range.
     """
 
     floors: dict[str, float] = field(default_factory=dict)
-    margins: dict[str, float] = field(default_factory=lambda: {"iou": 0.02})
+    ceilings: dict[str, float] = field(default_factory=dict)
+    margins: dict[str, float] = field(default_factory=lambda: dict(MARGINS))
+    panel: str = ""
+    max_seconds_per_megapixel: float | None = None
+    max_size_mb: float | None = None
+    resamples: int = 1000
+    seed: int = 0
     on_repro: Literal["gate", "first", "never"] = "gate"
+
+    def __post_init__(self) -> None:
+        for section, known in (
+            ("floors", SCORES),
+            ("ceilings", ERRORS),
+            ("margins", SCORES + ERRORS),
+        ):
+            for name, limit in getattr(self, section).items():
+                _require_known(section, name, known)
+                if not (math.isfinite(limit) and limit >= 0):
+                    raise _refused(f"{section}.{name} must be zero or more, got {limit}")
+        if not 100 <= self.resamples <= 100_000:
+            raise _refused(f"resamples must be 100 to 100,000, got {self.resamples}")
+        if self.seed < 0:
+            raise _refused(f"seed must be zero or more, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +114,15 @@ class Finding:
     estimate, limit : float or None
         The number judged and what it was compared with; None where undefined.
     message : str
+    low, high : float or None
+        Ends of the 95 % interval, two-sided.
+    n : int or None
+        Tiles or images behind the interval.
+    seed : int or None
+        Of its bootstrap.
+    needed : int or None
+        About how many more images of this size would settle what is inconclusive; None where
+        nothing is open, or where more images alone will hardly settle it.
     """
 
     rule: str
@@ -56,6 +130,11 @@ class Finding:
     estimate: float | None
     limit: float | None
     message: str
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    seed: int | None = None
+    needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,72 +157,6 @@ class Verdict:
     def as_mapping(self) -> dict[str, Any]:
         """Return the verdict as plain values for JSON."""
         return {"outcome": self.outcome, "findings": [asdict(f) for f in self.findings]}
-
-
-def judge(options: PromotionOptions, candidate: Metrics, champion: Metrics | None) -> Verdict:
-    """Judge a candidate by its floors and, if there is one, against the champion.
-
-    Parameters
-    ----------
-    options : PromotionOptions
-    candidate, champion : mapping of str to float or None
-        Metrics of both on the same images; None or NaN where undefined. `champion` is None when
-        there is no champion.
-
-    Returns
-    -------
-    Verdict
-        Without any rule: pass, and the verdict says that nothing was asked.
-    """
-    findings = judge_floors(candidate, options.floors)
-    if champion is not None:
-        findings += judge_change(candidate, champion, options.margins)
-    return conclude(findings)
-
-
-def judge_floors(candidate: Metrics, floors: Mapping[str, float]) -> list[Finding]:
-    """Ask each metric to reach its floor; an undefined one is inconclusive."""
-    findings = []
-    for name, floor in sorted(floors.items()):
-        value = _defined(candidate, name)
-        rule = f"floor {name}"
-        if value is None:
-            findings.append(_undefined(rule, name, floor))
-        elif value >= floor:
-            text = f"{name} {value:.4g} reaches the floor {floor:.4g}"
-            findings.append(Finding(rule, "pass", value, floor, text))
-        else:
-            text = f"{name} {value:.4g} is below the floor {floor:.4g}"
-            findings.append(Finding(rule, "fail", value, floor, text))
-    return findings
-
-
-def judge_change(
-    candidate: Metrics, champion: Metrics, margins: Mapping[str, float]
-) -> list[Finding]:
-    """Ask each metric not to be worse than the champion's by more than its margin.
-
-    The estimate of a finding is candidate minus champion. Where the champion's metric is
-    undefined there is nothing to be worse than: pass.
-    """
-    findings = []
-    for name, margin in sorted(margins.items()):
-        value, before = _defined(candidate, name), _defined(champion, name)
-        rule = f"not worse {name}"
-        if before is None:
-            text = f"the champion's {name} is undefined, nothing to be worse than"
-            findings.append(Finding(rule, "pass", None, -margin, text))
-        elif value is None:
-            findings.append(_undefined(rule, name, -margin))
-        else:
-            change = value - before
-            outcome: Outcome = "pass" if change >= -margin else "fail"
-            text = (
-                f"{name} {value:.4g} against the champion's {before:.4g}: change {change:+.4g}, "
-                f"at least {-margin:+.4g} asked"
-            )
-            findings.append(Finding(rule, outcome, change, -margin, text))
-    return findings
 
 
 def conclude(findings: Iterable[Finding]) -> Verdict:
@@ -176,11 +189,12 @@ def require_pass(verdict: Verdict, subject: str) -> None:
         raise GateInconclusive(subject, "E_GATE_OPEN", f"{verdict.reason}; the champion stays")
 
 
-def _defined(metrics: Metrics, name: str) -> float | None:
-    value = metrics.get(name)
-    return value if value is not None and math.isfinite(value) else None
+def _require_known(section: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        raise _refused(f"{section}: nobody measures {name!r} ({hint})")
 
 
-def _undefined(rule: str, name: str, limit: float) -> Finding:
-    text = f"{name} is undefined on these images (no {name} was measured, or the class is absent)"
-    return Finding(rule, "inconclusive", None, limit, text)
+def _refused(message: str) -> SettingsRefused:
+    return SettingsRefused("params.yaml: promotion", "E_CONFIG", message)

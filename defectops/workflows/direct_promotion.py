@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 from defectops.errors import InputRefused, IntegrityFault
 from defectops.experiments.champions import Champion, read_champion
-from defectops.experiments.promotion import PromotionOptions, Verdict, judge, require_pass
+from defectops.experiments.promotion import PromotionOptions, Verdict, require_pass
 from defectops.experiments.registry import CANDIDATE, Registry, Version
 from defectops.experiments.succession import ANY, Candidate, note, promote, rollback
 from defectops.learning import machine
 from defectops.learning.inference import load_model
+from defectops.measurement.agreement import SCORES
+from defectops.measurement.model_comparison import GateSample, one_object
+from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Field, load_fields
 from defectops.workflows.champions import places_of
+from defectops.workflows.gate_measuring import gate_scores
+from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
-from defectops.workflows.promoting import champion_metrics, gate_metrics
 from defectops.workflows.versioning import record_promotion
 
 if TYPE_CHECKING:
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
     from defectops.learning.inference import LoadedModel
 
 # A score measured again may differ in what bfloat16 of another processor rounds, and no more.
-_REPRODUCED = 0.005
+_PIXELS = 0.005
+_ERRORS = 0.5  # in percent
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def promote_version(
     options: PromotionOptions,
     registry: Registry,
     request: PromotionRequest,
+    measuring: MeasureOptions | None = None,
 ) -> Decision:
     """Judge a registered version on the gate pack and make it champion if it passes.
 
@@ -112,12 +118,11 @@ def promote_version(
         bundle = registry.fetch(defect.model_name, version.number, Path(scratch))
         model = load_model(bundle, version.sha256)
         _refuse_leak(root, defect, version, model, gate)
-        metrics = gate_metrics(model, gate)
-        _require_reproduced(version, metrics)
-        earlier = None
-        if before.sha256 != version.sha256:
-            earlier, _ = champion_metrics(places, before, model, gate)
-        verdict = judge(options, metrics, earlier)
+        judged_by = Gate(defect, places, gate, options, measuring or MeasureOptions())
+        sample = judged_by.show(model)
+        metrics = gate_scores(sample)
+        _require_reproduced(version, sample, judged_by.measuring)
+        verdict = judge_on_gate(judged_by, model, sample, bundle, before)
         if request.dry_run:
             return Decision(version, metrics, verdict, before, before)
         if not request.forced:
@@ -194,15 +199,36 @@ def _refuse_leak(
     )
 
 
-def _require_reproduced(version: Version, metrics: Mapping[str, float | None]) -> None:
-    """Refuse a version whose scores on the gate pack are not those that were registered."""
+def _require_reproduced(version: Version, sample: GateSample, measuring: MeasureOptions) -> None:
+    """Refuse a version whose scores on the gate pack are not those that were registered.
+
+    Scores of objects and errors of quantities are asked only if they were measured with the same
+    options: who changes ``quantify`` has not changed the model.
+    """
+    found = gate_scores(sample)
+    allowed = _tolerances(sample, version.tags.get(MEASURED_WITH) == measured_with(measuring))
     for name, registered in sorted(version.metrics.items()):
-        found = metrics.get(name)
-        if name in metrics and (found is None or abs(found - registered) > _REPRODUCED):
+        value, tolerance = found.get(name), allowed.get(name)
+        if tolerance is not None and (value is None or abs(value - registered) > tolerance):
             raise IntegrityFault(
                 f"{version.model}/{version.number}",
                 "E_REPRODUCE",
                 f"{name} was registered as {registered:.4f}, on the gate pack it is "
-                f"{'undefined' if found is None else format(found, '.4f')} now; the gate pack or "
-                "the model is another one: train and register it anew",
+                f"{'undefined' if value is None else format(value, '.4f')} now (tolerance "
+                f"{tolerance:.4f}); the gate pack or the model is another one: train and register "
+                "it anew",
             )
+
+
+def _tolerances(sample: GateSample, same_options: bool) -> dict[str, float]:
+    """Return how far each score may differ from the one that was registered.
+
+    Where another processor rounds bfloat16 otherwise, a few pixels at the threshold go the other
+    way; one of them may split, join or drop an object.
+    """
+    pixels = dict.fromkeys(SCORES, _PIXELS)
+    if not same_options:
+        return pixels
+    step = one_object(sample)
+    objects = {n: _ERRORS + d if n.endswith("_percent") else _PIXELS + d for n, d in step.items()}
+    return {**objects, **pixels}

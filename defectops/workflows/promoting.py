@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from defectops.atomic import write_text
-from defectops.experiments.champions import Champion, Places, read_champion, write_champion
-from defectops.experiments.promotion import (
-    Finding,
-    PromotionOptions,
-    Verdict,
-    judge,
-    may_move,
-)
+from defectops.experiments.champions import Places, read_champion, write_champion
+from defectops.experiments.promotion import Finding, PromotionOptions, Verdict, may_move
 from defectops.experiments.registry import Registry, digest, place
 from defectops.experiments.succession import Candidate, note, promote
 from defectops.experiments.tracking import close_stale_runs, knows
 from defectops.learning import machine
 from defectops.learning.inference import LoadedModel, load_model
-from defectops.measurement.agreement import Counts, comparison_map, confusion
-from defectops.micrograph import Field, field_names, load_fields
+from defectops.measurement.agreement import comparison_map
+from defectops.measurement.quantities import MeasureOptions
+from defectops.micrograph import field_names, load_fields
 from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
-from defectops.workflows.champions import places_of, why_incomparable
+from defectops.workflows.champions import places_of
+from defectops.workflows.gate_measuring import gate_scores
+from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
 
 if TYPE_CHECKING:
@@ -42,6 +38,7 @@ def promote_on_repro(
     options: PromotionOptions,
     tracker: Tracker,
     registry: Registry | None,
+    measuring: MeasureOptions | None = None,
 ) -> Verdict:
     """Judge ``models/<defect>/`` on the gate pack and make it champion if the gate lets it.
 
@@ -55,6 +52,8 @@ def promote_on_repro(
         The training's run gets the figures: IoU curves, and comparison maps of the dev side.
     registry : Registry or None
         None inside ``dvc exp run``: the model is judged, nothing moves.
+    measuring : MeasureOptions, optional
+        Those of the stage ``quantify``.
 
     Returns
     -------
@@ -85,14 +84,17 @@ def promote_on_repro(
         f"mend the split, then run `dvc repro train@{defect.key}`",
     )
     _publish_figures(root, defect, tracker, run_id, model)
-    metrics = gate_metrics(model, gate)
+    judged_by = Gate(defect, places, gate, options, measuring or MeasureOptions())
+    sample = judged_by.show(model)
+    verdict = judge_on_gate(judged_by, model, sample, bundle, champion)
     same = champion.sha256 == digest(bundle)
-    before, apart = champion_metrics(places, champion, model, gate) if not same else (None, "")
-    verdict = _with_note(judge(options, metrics, before), apart)
     moves = registry is not None and may_move(options, verdict, champion.version is not None)
     if registry is not None:
         tags = {"defect": defect.key, "preset": str(model.bundle.training["settings"]["preset"])}
-        candidate = Candidate(bundle, run_id, model.bundle.threshold, _defined(metrics), tags)
+        tags |= {MEASURED_WITH: measured_with(judged_by.measuring)}
+        candidate = Candidate(
+            bundle, run_id, model.bundle.threshold, _defined(gate_scores(sample)), tags
+        )
         held = verdict if moves else _held(verdict, options)
         promote(places, registry, candidate, held, note(verdict.reason))
     elif same and not places.bundle.is_file():
@@ -130,48 +132,6 @@ def _publish_figures(
                 title=f"{field.image}, development side",
             )
             tracker.artifact(run_id, path, "comparison")
-
-
-def gate_metrics(model: LoadedModel, gate: Sequence[Field]) -> dict[str, float | None]:
-    """Return a model's pooled pixel scores on the gate fields, at its own threshold.
-
-    Returns
-    -------
-    dict
-        ``iou``, ``precision``, ``recall``, ``pixel_accuracy``; None where undefined.
-    """
-    total = Counts(0, 0, 0, 0)
-    for field in gate:
-        mask = model.probability(field.intensity) >= model.bundle.threshold
-        total += confusion(mask, field.label, field.ignore)
-    return {name: None if s is None else round(s, 6) for name, s in total.scores().items()}
-
-
-def champion_metrics(
-    places: Places, champion: Champion, candidate: LoadedModel, gate: Sequence[Field]
-) -> tuple[dict[str, float | None] | None, str]:
-    """Return the champion's scores on the same fields; without them, why it is not compared.
-
-    Without a champion there is nothing to say.
-    """
-    if champion.sha256 is None:
-        return None, ""
-    name = f"champion version {champion.version} was not compared with"
-    if not places.bundle.is_file():
-        return None, f"{name}: its bundle is not at hand"
-    model = load_model(places.bundle, champion.sha256)
-    reason = why_incomparable(model.bundle, candidate.bundle, gate)
-    return (None, f"{name}: {reason}") if reason else (gate_metrics(model, gate), "")
-
-
-def _with_note(verdict: Verdict, text: str) -> Verdict:
-    """Return the verdict with one more finding that decides nothing; as it is without a text."""
-    if not text:
-        return verdict
-    return Verdict(
-        verdict.outcome,
-        (*verdict.findings, Finding("champion", verdict.outcome, None, None, text)),
-    )
 
 
 def _held(verdict: Verdict, options: PromotionOptions) -> Verdict:

@@ -13,9 +13,10 @@ from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.inference import load_model
 from defectops.learning.networks import NetworkSpec, build
+from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Calibration, Field, Region, save_fields
 from defectops.settings import tracking_uri
-from defectops.workflows.promoting import gate_metrics
+from defectops.workflows.gate_measuring import gate_scores, measure_on_gate
 
 VOIDS = register({"voids": {}})["voids"]
 TINY = NetworkSpec(width=0.1)
@@ -42,7 +43,8 @@ def project(tmp_path, monkeypatch):
         weights = build(TINY, seed).state_dict()
         path = tmp_path / f"{seed}.safetensors"
         sha256 = save_bundle(path, Bundle(TINY, weights, kind, {}, 0.01, {}, training))
-        scores = gate_metrics(load_model(path, sha256), gate)
+        model = load_model(path, sha256)
+        scores = gate_scores(measure_on_gate(VOIDS, model, gate, MeasureOptions()))
         found = {k: v for k, v in scores.items() if v is not None}
         registry.submit(VOIDS.model_name, path, "", found, {"threshold": "0.01"})
     return tmp_path

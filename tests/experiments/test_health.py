@@ -10,7 +10,7 @@ from defectops.experiments.champions import checked_champion
 from defectops.experiments.changing import Note
 from defectops.experiments.health import examine, places_of
 from defectops.experiments.ownership import this_process
-from defectops.experiments.promotion import PromotionOptions, judge
+from defectops.experiments.promotion import Verdict
 from defectops.experiments.registry import RecordingRegistry
 from defectops.experiments.succession import Candidate, promote
 from defectops.experiments.tracking import RecordingTracker
@@ -37,7 +37,7 @@ def move(places, registry, name="first"):
     bundle = places.root / f"{name}.safetensors"
     bundle.write_bytes(name.encode())
     candidate = Candidate(bundle, "run", 0.4, {"iou": 0.5}, {})
-    verdict = judge(PromotionOptions(), candidate.metrics, None)
+    verdict = Verdict("pass", ())
     return promote(places, registry, candidate, verdict, ABOUT)
 
 

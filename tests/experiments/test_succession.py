@@ -15,7 +15,7 @@ from defectops.experiments.champions import (
     unfinished,
 )
 from defectops.experiments.changing import Note, recover
-from defectops.experiments.promotion import PromotionOptions, judge
+from defectops.experiments.promotion import Verdict
 from defectops.experiments.registry import RecordingRegistry
 from defectops.experiments.succession import (
     Candidate,
@@ -24,7 +24,6 @@ from defectops.experiments.succession import (
     rollback,
 )
 
-OPTIONS = PromotionOptions(floors={"iou": 0.3})
 ABOUT = Note("ada@lab", "better on dev", "2026-01-01T00:00:00Z")
 
 
@@ -50,7 +49,7 @@ def trained(places, name, iou=0.5, threshold=0.4):
 
 def move(places, registry, name, iou=0.5, threshold=0.4, expect=succession.ANY):
     candidate = trained(places, name, iou, threshold)
-    verdict = judge(OPTIONS, candidate.metrics, None)
+    verdict = Verdict("pass" if iou >= 0.3 else "fail", ())
     return promote(places, registry, candidate, verdict, ABOUT, expect)
 
 
@@ -182,7 +181,9 @@ def test_rollback_refuses_a_model_that_is_gone(places, registry):
     before = state(places, registry)
     fresh = RecordingRegistry()
     fresh.submit("defectops-voids", trained(places, "other").bundle, "r", {}, {})
-    with pytest.raises(IntegrityFault, match="no version with that digest, and no copy is in DVC's cache"):
+    with pytest.raises(
+        IntegrityFault, match="no version with that digest, and no copy is in DVC's cache"
+    ):
         rollback(places, fresh, ABOUT)
     assert state(places, registry) == before
 
@@ -199,7 +200,7 @@ def test_the_journal_tells_one_unbroken_story(places, registry):
 def test_compare_and_set_of_eight_at_once(places, registry):
     move(places, registry, "first")
     candidates = [trained(places, f"rival {i}") for i in range(8)]
-    verdict = judge(OPTIONS, {"iou": 0.9}, None)
+    verdict = Verdict("pass", ())
 
     def attempt(candidate):
         try:

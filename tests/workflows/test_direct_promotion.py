@@ -14,11 +14,12 @@ from defectops.experiments.succession import ANY
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.inference import load_model
 from defectops.learning.networks import NetworkSpec, build
+from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import save_fields
 from defectops.workflows.champions import places_of
 from defectops.workflows.direct_promotion import PromotionRequest, promote_version, roll_back
+from defectops.workflows.gate_measuring import gate_scores, measure_on_gate
 from defectops.workflows.listing_models import champion_history, listed_versions
-from defectops.workflows.promoting import gate_metrics
 
 TINY = NetworkSpec(width=0.1)
 EASY = PromotionOptions(floors={"iou": 0.0}, margins={})
@@ -53,7 +54,8 @@ class Project:
         )
         path = self.root / f"{seed}.safetensors"
         sha256 = save_bundle(path, bundle)
-        scores = gate_metrics(load_model(path, sha256), self.gate)
+        model = load_model(path, sha256)
+        scores = gate_scores(measure_on_gate(VOIDS, model, self.gate, MeasureOptions()))
         metrics = {k: v for k, v in scores.items() if v is not None} | wrong
         tags = {"threshold": "0.01"}
         return self.registry.submit(VOIDS.model_name, path, f"run{seed}", metrics, tags)

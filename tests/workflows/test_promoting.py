@@ -1,11 +1,11 @@
 """A trained model before the gate: who becomes champion, who stays, and what is written of it."""
 
 import json
+import math
+from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from drawing import VOIDS, discs, field, write_split
 
 from defectops.experiments.champions import Champion, checked_champion, read_champion
@@ -16,13 +16,24 @@ from defectops.experiments.tracking import RecordingTracker
 from defectops.learning import machine
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
+from defectops.measurement.model_comparison import Change
 from defectops.micrograph import save_fields
-from defectops.workflows import promoting
+from defectops.workflows import judging, promoting
 from defectops.workflows.champions import places_of
-from defectops.workflows.promoting import gate_metrics, promote_on_repro
+from defectops.workflows.promoting import promote_on_repro
 
 TINY = NetworkSpec(width=0.1)
 MODEL = "defectops-voids"
+
+
+def _sure(scores):
+    """Return intervals of no width."""
+    values = {name: math.nan if value is None else value for name, value in scores.items()}
+    return {name: Change(v, v, v, 32, "1", "tiles") for name, v in values.items()}
+
+
+def _sure_change(champion, challenger, how):
+    return _sure({n: v - champion.scores[n] for n, v in challenger.scores.items()})
 
 
 class Project:
@@ -38,11 +49,16 @@ class Project:
         save_fields(root / "split/voids/gate.npz", pieces)
         save_fields(root / "split/voids/dev.npz", pieces)
         write_split(root, dev=pieces)
-        monkeypatch.setattr(promoting, "gate_metrics", self._told)
+        # What is measured, and how sure that is, has tests of its own.
+        monkeypatch.setattr(judging, "measure_on_gate", self._told)
+        monkeypatch.setattr(judging, "score_intervals", lambda sample, how: _sure(sample.scores))
+        monkeypatch.setattr(judging, "paired_change", _sure_change)
+        monkeypatch.setattr(promoting, "gate_scores", lambda sample: sample.scores)
 
-    def _told(self, model, gate):
+    def _told(self, defect, model, gate, options):
         assert len(gate) == 2
-        return self.scores[model.bundle.training["seed"]]
+        told = self.scores[model.bundle.training["seed"]]
+        return SimpleNamespace(scores=told, images=tuple(f.image for f in gate))
 
     def train(self, seed, regions=(), conditioning=None, **scores):
         """Leave what a training leaves; the model scores as said."""
@@ -124,7 +140,10 @@ def test_the_first_model_that_passes_the_floors_is_champion(project):
 def test_below_the_floors_nobody_is_champion_and_every_output_is_there(project):
     project.train(1, iou=0.1)
     verdict = project.promote()
-    assert (verdict.outcome, verdict.reason) == ("fail", "iou 0.1 is below the floor 0.2")
+    assert (verdict.outcome, verdict.reason) == (
+        "fail",
+        "iou 0.1 [0.1, 0.1] is below 0.2",
+    )
     assert project.champion == Champion(MODEL)
     assert project.places.bundle.parent.is_dir()
     assert project.places.journal.read_text() == ""
@@ -149,7 +168,7 @@ def test_a_worse_model_leaves_the_champion_in_place(project):
     worse, _ = project.train(2, iou=0.4)
     verdict = project.promote()
     assert verdict.outcome == "fail"
-    assert "change -0.1" in verdict.reason
+    assert "change of iou -0.1 " in verdict.reason
     assert project.champion == before
     assert project.written["moved"] is False
     assert project.registry.find(MODEL, worse) == project.registry.alias(MODEL, "candidate") == 2
@@ -229,19 +248,22 @@ def test_without_the_champions_bundle_the_floors_decide_and_the_journal_says_so(
     assert project.promote().passed
     assert checked_champion(project.places).sha256 == other
     assert project.journal[-1].reason == (
-        "iou 0.3 reaches the floor 0.2; champion version 1 was not compared with: its bundle is "
-        "not at hand"
+        "iou 0.3 [0.3, 0.3] is at least 0.2; champion version 1 was not compared with: its "
+        "bundle is not at hand"
     )
 
 
 def test_a_champion_that_saw_the_gate_pack_in_training_is_not_compared_with(project):
-    project.train(1, iou=0.9, regions=[["a.png", 10, 20, 0, 8]])
+    project.train(1, iou=0.9, regions=[["c.png", 10, 20, 0, 8]])
     project.promote()
+    label = discs((32, 40), (10, 10))
+    pieces = [field(label), field(label, image="c.png")]  # another split since
+    save_fields(project.root / "split/voids/gate.npz", pieces)
     other, _ = project.train(2, iou=0.3)
     verdict = project.promote()
     assert verdict.passed
     assert checked_champion(project.places).sha256 == other
-    assert "trained on pixels of the gate pack (a.png)" in verdict.reason
+    assert "trained on pixels of the gate pack (c.png)" in verdict.reason
 
 
 def test_a_champion_of_other_conditioning_is_not_compared_with(project):
@@ -286,27 +308,3 @@ def test_where_the_store_does_not_hold_the_run_no_figure_is_drawn(drawn):
     drawn.tracker = RecordingTracker()
     assert drawn.promote().passed
     assert drawn.tracker.records == {}
-
-
-def test_gate_metrics_are_pooled_over_the_fields_at_the_models_threshold(project):
-    label = np.array([[1, 1, 0, 0]], bool)
-    shown = np.array([[0.9, 0.1, 0.9, 0.1]], np.float32)
-    other = field([[1, 1, 1, 1]], np.full((1, 4), 0.6))
-
-    class Model:
-        class bundle:
-            threshold = 0.6
-
-        @staticmethod
-        def probability(plane):
-            return plane.astype(np.float64) + 1e-6
-
-    found = gate_metrics(Model, [field(label, shown), other])
-    # tp 1 + 4, fp 1, fn 1, tn 1
-    expected = {"iou": 5 / 7, "precision": 5 / 6, "recall": 5 / 6, "pixel_accuracy": 6 / 8}
-    assert found == pytest.approx(expected, abs=1e-6)
-
-
-def test_gate_metrics_of_nothing_are_undefined():
-    torch.manual_seed(0)
-    assert set(gate_metrics(None, []).values()) == {None}
