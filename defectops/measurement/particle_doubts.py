@@ -34,6 +34,8 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 # What lies below the threshold is looked for from the lowest chance upwards, so that a faint blob
 # is taken as large as it is while still apart from what was found.
 _LEVELS = (LEAST_CHANCE, 0.1, 0.2, 0.3, 0.4)
+# A waist cuts off no sliver: each part has at least this share of the particle.
+_LEAST_PART = 0.15
 # Outlines are never sharper than this: a rim that moves the diameter by less is no doubt.
 _LEAST_WIDER = 0.05
 
@@ -55,7 +57,7 @@ class _Counts:
         first = (boxes[:, [0, 2]] == 0).any(axis=1)
         table["touches_border"] = first | (boxes[:, [1, 3]] == shape).any(axis=1)
         number, size = border_weights(table, shape, seen.options.border, seen.options.guard_px)
-        counted = np.array([seen.counts(at) for at in pixels], dtype=bool)
+        counted = np.array([at.size > 0 and seen.counts(at) for at in pixels], dtype=bool)
         area = np.array([at.size for at in pixels], dtype=np.float64)
         return _Counts(number * counted, size * counted, np.sqrt(4 / np.pi * area))
 
@@ -240,9 +242,8 @@ def _merged(field: _Field) -> Iterator[Doubt]:
     density = len(field.pixels) / field.instances.size
     counts = field.counts
     for i, at in enumerate(field.pixels):
-        several = np.unique(parts.ravel()[at])
-        several = several[several > 0]
-        if several.size < 2:
+        _, shares = np.unique(parts.ravel()[at], return_counts=True)
+        if (shares >= _LEAST_PART * at.size).sum() < 2:
             continue
         chance = 1 - math.exp(-at.size * density)
         half = counts.one(i).diameter / math.sqrt(2)
@@ -264,7 +265,7 @@ def _widened(field: _Field, reach: Array) -> Iterator[Doubt]:
         if 2 * inside.size > own.size:  # without a core it may be invented, but is not narrower
             inside = inside[:0]
         for rim, sign in ((outside, 1), (inside, -1)):
-            wider = math.sqrt(max(own.size + sign * rim.size, 1) / max(own.size, 1))
+            wider = math.sqrt(1 + sign * rim.size / own.size) if own.size else 1.0
             if abs(wider - 1) < _LEAST_WIDER:
                 continue
             mean = field.seen.mean(rim)
