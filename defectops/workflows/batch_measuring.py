@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectops.errors import InputRefused, MicrographRefused
+from defectops.imaging.appearance import appearance, outside
 from defectops.imaging.conditioning import ConditioningOptions, condition
 from defectops.imaging.label_files import label_tiff
 from defectops.imaging.reading import read_micrograph
@@ -330,9 +331,17 @@ def _judged(seen: Seen) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``status``: ``ok``, ``uncalibrated`` or ``out_of_range``; ``flags``: one sentence a doubt.
+        ``status``: ``out_of_range`` where the picture is unlike those that the model learned from,
+        else ``uncalibrated`` or ``ok``; ``flags``: one sentence a doubt.
     """
-    return {"status": OK if seen.calibration.calibrated else UNCALIBRATED, "flags": []}
+    scale = seen.calibration
+    envelope = dict(seen.segmenter.model.bundle.envelope)
+    if not scale.calibrated:  # which the status says
+        envelope |= {"pixel_size_nm_low": None, "pixel_size_nm_high": None}
+    look = appearance(seen.conditioned, seen.ignore)
+    flags = outside(envelope, look, scale.pixel_size_nm)
+    status = OUT_OF_RANGE if flags else OK if scale.calibrated else UNCALIBRATED
+    return {"status": status, "flags": flags}
 
 
 def _draw(result: ImageResult, stem: str, seen: Seen) -> None:
