@@ -11,6 +11,7 @@ import typer
 from defectops.cli import output
 
 if TYPE_CHECKING:
+    from defectops.experiments.health import Trouble
     from defectops.experiments.registry import Registry
     from defectops.experiments.tracking import Tracker
 
@@ -24,14 +25,16 @@ def doctor(
 ) -> int:
     """Find runs without a process, interrupted promotions and champions that disagree.
 
-    Runs of processes that live, and runs of other machines, are never touched. Ends with the
-    highest exit code of what was found and not put right.
+    Of each champion: its file, bundle, journal, evidence, ledger of the test side, DVC's record
+    and the registry. With --fix the registry follows the files, never the other way. Runs of
+    processes that live, and runs of other machines, are never touched. Ends with the highest exit
+    code of what was found and not put right.
     """
     from defectops.experiments.health import examine
 
     root = Path()
     tracker, registry = _stores(root)
-    found = examine(root, tracker, registry, fix)
+    found = [*examine(root, tracker, registry, fix), *_left_undone(root, fix)]
     if json:
         output.as_json([asdict(trouble) for trouble in found])
     else:
@@ -41,6 +44,22 @@ def doctor(
         if not found:
             output.line("nothing is wrong with runs, promotions and champions")
     return max((trouble.exit_code for trouble in found), default=0)
+
+
+def _left_undone(root: Path, fix: bool) -> list[Trouble]:
+    """Return what was not done after a champion moved; nothing outside a project."""
+    from defectops.settings import PARAMS
+    from defectops.workflows.after_promotion import hook_of, left_undone
+    from defectops.workflows.parameters import load_parameters
+
+    if not (root / PARAMS).is_file():
+        return []
+    parameters = load_parameters(root)
+    return [
+        trouble
+        for kind in parameters.defects.values()
+        for trouble in left_undone(root, kind, hook_of(parameters, kind), fix)
+    ]
 
 
 def _stores(root: Path) -> tuple[Tracker, Registry]:

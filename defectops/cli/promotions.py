@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defectops.cli import output
 from defectops.errors import GateFailed, GateInconclusive
 
 if TYPE_CHECKING:
+    from defectops.defects import DefectType
     from defectops.experiments.promotion import Verdict
     from defectops.experiments.registry import Registry
     from defectops.workflows.direct_promotion import Decision
@@ -25,6 +27,15 @@ def opened(root: Path) -> tuple[Parameters, Registry]:
 
     parameters = load_parameters(root)
     return parameters, MlflowRegistry(MlflowTracker(tracking_uri(root), root))
+
+
+def after_move(root: Path, parameters: Parameters, defect: DefectType) -> None:
+    """Tell the user's command of each move; what goes wrong is a warning, the move stands."""
+    from defectops.workflows.after_promotion import hook_of, tell
+    from defectops.workflows.champions import places_of
+
+    for warning in tell(places_of(root, defect), hook_of(parameters, defect)):
+        output.note(f"{defect.model_name}: N_AFTER: {warning}")
 
 
 def verdict_code(verdict: Verdict) -> int:

@@ -18,16 +18,18 @@ def rollback(
 ) -> None:
     """Make the champion before the present one champion again: weights and threshold.
 
-    A second rollback goes one further back. Ends with 2 when there is no earlier champion, with
-    5 when its bundle is damaged or gone.
+    A second rollback goes one further back. The bundle comes from the registry, else from DVC's
+    cache. Ends with 2 when there is no earlier champion, with 5 when its bundle is damaged or gone.
     """
-    from defectops.cli.promotions import opened
+    from defectops.cli.promotions import after_move, opened
     from defectops.workflows.direct_promotion import roll_back
 
     root = Path()
     parameters, registry = opened(root)
-    champion = roll_back(root, parameters.defect(defect), registry, reason)
+    kind = parameters.defect(defect)
+    champion = roll_back(root, kind, registry, reason)
     output.line(
         f"{champion.model}: version {champion.version} is champion again (sha256 "
         f"{str(champion.sha256)[:12]}); `dvc repro` brings the numbers up to date"
     )
+    after_move(root, parameters, kind)

@@ -166,7 +166,8 @@ def require_settled(places: Places) -> None:
         raise IntegrityFault(
             places.file.name,
             "E_UNFINISHED",
-            "a promotion was not finished; run `defectops doctor --fix`",
+            "a promotion was not finished: wait if one is under way, else run `defectops doctor "
+            "--fix`",
         )
 
 

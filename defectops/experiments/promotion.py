@@ -69,6 +69,9 @@ class PromotionOptions:
     on_repro : {"gate", "first", "never"}
         What ``dvc repro`` does with a new model: asks the gate, promotes only where there is no
         champion yet, or only registers it as candidate.
+    after : str
+        Program and words to run once a champion has moved, without a shell; what moved is in its
+        environment. Empty: none.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class PromotionOptions:
     resamples: int = 1000
     seed: int = 0
     on_repro: Literal["gate", "first", "never"] = "gate"
+    after: str = ""
 
     def __post_init__(self) -> None:
         for section, known in (

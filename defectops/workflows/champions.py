@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
 from defectops.experiments.champions import Places, read_champion, require_settled
+from defectops.experiments.succession import DATA
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.workflows.leak_audit import cuts_of, leaks
 
@@ -74,6 +75,12 @@ def why_incomparable(champion: Bundle, candidate: Bundle, gate: Sequence[Field])
         return "its micrographs were conditioned otherwise"
     found = leaks(champion, cuts_of(gate), ())
     return f"it {' and '.join(found)}" if found else ""
+
+
+def data_tag(bundle: Bundle) -> dict[str, str]:
+    """Return the tag of a version that says what it was trained on; the journal keeps it too."""
+    known = bundle.training.get(DATA)
+    return {DATA: str(known)} if known else {}
 
 
 def _same_conditioning(

@@ -8,22 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectops.errors import InputRefused, IntegrityFault
-from defectops.experiments.champions import Champion, read_champion
+from defectops.errors import InputRefused, IntegrityFault, ModelRefused
+from defectops.experiments.champions import Champion, read_champion, require_settled
 from defectops.experiments.promotion import PromotionOptions, Verdict, require_pass
 from defectops.experiments.registry import CANDIDATE, Registry, Version
-from defectops.experiments.succession import ANY, Candidate, note, promote, rollback
+from defectops.experiments.succession import (
+    ANY,
+    Candidate,
+    note,
+    promote,
+    require_expected,
+    rollback,
+)
 from defectops.learning import machine
 from defectops.learning.inference import load_model
 from defectops.measurement.agreement import SCORES
 from defectops.measurement.model_comparison import GateSample, one_object
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Field, load_fields
-from defectops.workflows.champions import places_of
+from defectops.workflows.after_promotion import finish_move, record
+from defectops.workflows.champions import data_tag, places_of
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
-from defectops.workflows.versioning import record_promotion
+from defectops.workflows.versioning import cached
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -111,9 +119,15 @@ def promote_version(
         )
     machine.settle()
     places = places_of(root, defect)
+    if request.dry_run:
+        require_settled(places)
+    else:
+        finish_move(places, registry)
+        record(root, defect)  # before anything follows it, and be it from an earlier command
     version = _chosen(registry, defect, request)
     gate = _gate(root, defect)
     before = read_champion(places)
+    require_expected(before, request.expect)
     with tempfile.TemporaryDirectory(prefix="defectops-") as scratch:
         bundle = registry.fetch(defect.model_name, version.number, Path(scratch))
         model = load_model(bundle, version.sha256)
@@ -122,23 +136,23 @@ def promote_version(
         sample = judged_by.show(model)
         metrics = gate_scores(sample)
         _require_reproduced(version, sample, judged_by.measuring)
-        verdict = judge_on_gate(judged_by, model, sample, bundle, before)
+        verdict = _judged(judged_by, model, sample, bundle, before)
         if request.dry_run:
             return Decision(version, metrics, verdict, before, before)
         if not request.forced:
             require_pass(verdict, f"{defect.model_name}/{version.number}")
-        candidate = Candidate(
-            bundle, version.run_id, model.bundle.threshold, version.metrics, version.tags
-        )
+        tags = {**version.tags, **data_tag(model.bundle)}
+        candidate = Candidate(bundle, version.run_id, model.bundle.threshold, version.metrics, tags)
         about = note(request.reason or verdict.reason, request.forced)
-        after = promote(places, registry, candidate, verdict, about, request.expect)
-    if after.sha256 != before.sha256:
-        record_promotion(root, defect.key)
+        after = promote(places, registry, candidate, verdict, about, expect=before)
+    record(root, defect)
     return Decision(version, metrics, verdict, before, after)
 
 
 def roll_back(root: Path, defect: DefectType, registry: Registry, reason: str) -> Champion:
     """Make the champion before the present one champion again, weights and threshold.
+
+    Its bundle comes from the registry, or from DVC's cache where the registry was lost.
 
     Raises
     ------
@@ -147,8 +161,9 @@ def roll_back(root: Path, defect: DefectType, registry: Registry, reason: str) -
     IntegrityFault
         Its bundle is damaged or gone.
     """
-    champion = rollback(places_of(root, defect), registry, note(reason or "rollback"))
-    record_promotion(root, defect.key)
+    about = note(reason or "rollback", by="rollback")
+    champion = rollback(places_of(root, defect), registry, about, lambda md5: cached(root, md5))
+    record(root, defect)
     return champion
 
 
@@ -174,6 +189,17 @@ def _chosen(registry: Registry, defect: DefectType, request: PromotionRequest) -
             f"train one: `dvc repro promote@{defect.key}`",
         )
     return registry.version(model, number)
+
+
+def _judged(
+    gate: Gate, model: LoadedModel, sample: GateSample, bundle: Path, before: Champion
+) -> Verdict:
+    try:
+        return judge_on_gate(gate, model, sample, bundle, before)
+    except (IntegrityFault, ModelRefused):
+        # Its bundle is another one because somebody moved the champion meanwhile?
+        require_expected(read_champion(gate.places), before)
+        raise
 
 
 def _gate(root: Path, defect: DefectType) -> Sequence[Field]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectops.experiments.champions import read_champion
-from defectops.experiments.journal import read_and_verify
+from defectops.experiments.journal import MERGED, read_and_verify
 from defectops.experiments.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry
 from defectops.workflows.champions import places_of
 
@@ -49,6 +49,12 @@ def listed_versions(registry: Registry, defect: DefectType) -> list[dict[str, An
 def champion_history(root: Path, defect: DefectType) -> list[dict[str, Any]]:
     """Return the journal of one defect type, oldest first; empty where nobody was champion.
 
+    Returns
+    -------
+    list of dict
+        The fields of each line. Lines of another branch that a git merge brought stand before the
+        line that joined them, with a field ``branch`` that says ``merged``.
+
     Raises
     ------
     IntegrityFault
@@ -57,4 +63,8 @@ def champion_history(root: Path, defect: DefectType) -> list[dict[str, Any]]:
     places = places_of(root, defect)
     champion = read_champion(places)
     entries = read_and_verify(places.journal, champion.journal_sha256, champion.journal_length)
-    return [entry.as_mapping() for entry in entries]
+    rows = []
+    for entry in entries:
+        rows += [{**other.as_mapping(), "branch": "merged"} for other in entry.merged]
+        rows.append({k: v for k, v in entry.as_mapping().items() if k != MERGED})
+    return rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from defectops.atomic import write_text
-from defectops.experiments.champions import Places, read_champion, write_champion
+from defectops.experiments.champions import Champion, Places, read_champion, write_champion
 from defectops.experiments.promotion import Finding, PromotionOptions, Verdict, may_move
 from defectops.experiments.registry import Registry, digest, place
 from defectops.experiments.succession import Candidate, note, promote
@@ -22,7 +22,8 @@ from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import field_names, load_fields
 from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
-from defectops.workflows.champions import places_of
+from defectops.workflows.after_promotion import finish_move, moved_by_hand
+from defectops.workflows.champions import data_tag, places_of
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
@@ -69,6 +70,8 @@ def promote_on_repro(
     machine.settle()
     close_stale_runs(tracker)
     places = places_of(root, defect)
+    if registry is not None:
+        finish_move(places, registry)
     bundle = root / "models" / defect.key / "model.safetensors"
     gate = load_fields(root / "split" / defect.key / "gate.npz")
     run_id = str(
@@ -87,20 +90,18 @@ def promote_on_repro(
     judged_by = Gate(defect, places, gate, options, measuring or MeasureOptions())
     sample = judged_by.show(model)
     verdict = judge_on_gate(judged_by, model, sample, bundle, champion)
-    same = champion.sha256 == digest(bundle)
-    moves = registry is not None and may_move(options, verdict, champion.version is not None)
+    moved = False
     if registry is not None:
         tags = {"defect": defect.key, "preset": str(model.bundle.training["settings"]["preset"])}
-        tags |= {MEASURED_WITH: measured_with(judged_by.measuring)}
+        tags |= {MEASURED_WITH: measured_with(judged_by.measuring), **data_tag(model.bundle)}
         candidate = Candidate(
             bundle, run_id, model.bundle.threshold, _defined(gate_scores(sample)), tags
         )
-        held = verdict if moves else _held(verdict, options)
-        promote(places, registry, candidate, held, note(verdict.reason))
-    elif same and not places.bundle.is_file():
+        verdict, moved = _follow(places, registry, candidate, verdict, options, champion)
+    elif champion.sha256 == digest(bundle) and not places.bundle.is_file():
         place(bundle, str(champion.sha256), places.bundle.parent, places.model)
     _leave_something(places)
-    found = {**verdict.as_mapping(), "moved": bool(moves and not same)}
+    found = {**verdict.as_mapping(), "moved": moved}
     path = root / "results" / "promotion" / f"{defect.key}.json"
     write_text(path, json.dumps(found, indent=1, sort_keys=True) + "\n")
     return verdict
@@ -134,12 +135,30 @@ def _publish_figures(
             tracker.artifact(run_id, path, "comparison")
 
 
-def _held(verdict: Verdict, options: PromotionOptions) -> Verdict:
-    """Return a verdict that keeps the champion although the rules let the model pass."""
-    if not verdict.passed:
-        return verdict
-    text = f"promotion.on_repro is {options.on_repro}: the champion stays"
-    return Verdict("fail", (Finding("on_repro", "fail", None, None, text),))
+def _follow(
+    places: Places,
+    registry: Registry,
+    candidate: Candidate,
+    verdict: Verdict,
+    options: PromotionOptions,
+    champion: Champion,
+) -> tuple[Verdict, bool]:
+    """Register a judged model and let it follow the champion if it may; return whether it did.
+
+    A model that was registered before was judged before. If the champion was moved since and DVC
+    was not told, a person did so: the stage runs for that reason alone and must not undo it.
+    """
+    same = champion.sha256 == digest(candidate.bundle)
+    by_hand = not same and moved_by_hand(places, registry, digest(candidate.bundle))
+    moves = may_move(options, verdict, champion.version is not None) and not by_hand
+    held = verdict if moves or not verdict.passed else Verdict("fail", verdict.findings)
+    about = note(verdict.reason, by="repro")
+    promote(places, registry, candidate, held, about, expect=champion)
+    if by_hand:
+        text = "somebody moved the champion after this model was judged: it stays"
+        finding = Finding("by hand", verdict.outcome, None, None, text)
+        verdict = Verdict(verdict.outcome, (*verdict.findings, finding))
+    return verdict, moves and not same
 
 
 def _leave_something(places: Places) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,15 @@ def record_promotion(root: Path, defect: str) -> None:
     if under_dvc(root) and (root / "dvc.yaml").is_file():
         words = ("commit", "--force", f"promote@{defect}")
         _dvc(root, *words, then=f"run `dvc {' '.join(words)}`; the champion itself has moved")
+
+
+def cached(root: Path, md5: str) -> Path | None:
+    """Return where DVC's cache keeps a file of this MD5; None if it does not, or without DVC."""
+    if not under_dvc(root) or not re.fullmatch("[0-9a-f]{32}", md5):
+        return None
+    folder = root / _dvc(root, "cache", "dir", then="try again").strip()
+    path = folder / "files" / "md5" / md5[:2] / md5[2:]
+    return path if path.is_file() else None
 
 
 def _dvc(root: Path, *words: str, then: str = "run `dvc add data`") -> str:
