@@ -74,20 +74,30 @@ def _first_generation(plan: Plan, trials: Sequence[Trial]) -> Task:
     if set(params) != set(plan.space.names):
         drawn = propose(plan.space, plan.sampler, seed, history, plan.directions)
         params = {**drawn, **params}
-    return Task(index, 0, params, seed)
+    return Task(index, 0, params, seed, plan.epochs)
 
 
 def _seeded(plan: Plan, trials: Sequence[Trial], generation: int) -> list[Task]:
     """Return a whole later generation; what there is of it already does not matter."""
     before = [t for t in trials if t.generation < generation]
+    epochs = _epochs_of(plan, before, generation)
     return [
-        _child(plan, before, generation, len(before) + place, born)
+        _child(plan, before, generation, len(before) + place, epochs, born)
         for place, born in enumerate(offspring(plan, before))
     ]
 
 
+def _epochs_of(plan: Plan, before: Sequence[Trial], generation: int) -> int:
+    """Return how long a generation trains: twice as long for each before it without a gain.
+
+    What short trials from the best weights cannot improve any more, longer ones often can.
+    """
+    idle = sum(_gain_of(plan, before, g) <= plan.tolerance for g in range(1, generation))
+    return plan.epochs * min(plan.stretch, 2**idle)
+
+
 def _child(
-    plan: Plan, before: Sequence[Trial], generation: int, index: int, born: Offspring
+    plan: Plan, before: Sequence[Trial], generation: int, index: int, epochs: int, born: Offspring
 ) -> Task:
     parent = before[born.parent]
     return Task(
@@ -95,6 +105,7 @@ def _child(
         generation=generation,
         params=born.params,
         seed=trial_seed(plan.seed, index),
+        epochs=epochs,
         parent=parent.index,
         parent_sha256=parent.checkpoint_sha256,
         kin_epochs=parent.cumulative_epochs,

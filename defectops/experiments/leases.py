@@ -320,6 +320,7 @@ class Claims:
             attempt=number,
             params=task.params,
             seed=task.seed,
+            epochs=task.epochs,
             parent=_parent(task, attempts),
             folder=folder,
             predecessor_run=runs[-1] if runs else None,

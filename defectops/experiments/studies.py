@@ -312,7 +312,7 @@ class _Worker:
         if plan.pruner == "none":
             return ""
         kin = self.study.store.patiently(lambda: _kin(self.study, task))
-        return should_prune(plan.pruner, [s.value for s in steps], kin, plan.epochs)
+        return should_prune(plan.pruner, [s.value for s in steps], kin, task.epochs)
 
 
 def _give_back(lease: Lease, reason: str) -> None:

@@ -25,14 +25,15 @@ _STATES: dict[TrialState, State] = {
 class Task:
     """A logical trial as it is written when it comes into being.
 
-    `kin_epochs` and `kin_seconds` are those of the line of ancestors at its start: trials are of
-    one kind if they agree in generation and `kin_epochs`.
+    `epochs` is for how long it is to train. `kin_epochs` and `kin_seconds` are those of the line of
+    ancestors at its start: trials are of one kind if they agree in generation and `kin_epochs`.
     """
 
     index: int
     generation: int
     params: Mapping[str, Param]
     seed: int
+    epochs: int
     parent: int | None = None
     parent_sha256: str = ""
     kin_epochs: int = 0
@@ -139,6 +140,7 @@ def trial_of(attempts: Sequence[Attempt]) -> Trial:
         curve=last.curve,
         epochs=epochs,
         cumulative_epochs=task.kin_epochs + epochs,
+        planned_epochs=task.epochs,
         pruned_at=max(last.curve) if pruned else None,
         parent=task.parent,
         parent_sha256=task.parent_sha256,

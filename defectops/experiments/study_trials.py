@@ -66,6 +66,8 @@ class Choice:
         One value a dimension of the search space.
     seed : int
         Derived from the study's seed and the index, so that it is the same in each attempt.
+    epochs : int
+        For how long it is to train.
     parent : Parent or None
     folder : Path
         For this attempt's files; holds what earlier attempts left there. It is renamed when the
@@ -80,6 +82,7 @@ class Choice:
     attempt: int
     params: Mapping[str, Param]
     seed: int
+    epochs: int
     parent: Parent | None
     folder: Path
     predecessor_run: str | None = None
@@ -152,7 +155,7 @@ class Plan:
     generations : int
         Warm-started ones, beyond 0; at most so many.
     epochs : int
-        Of one trial.
+        Of one trial, see `stretch`.
     seed_from : int
         How many of the best trials seed the next generation.
     offspring : int
@@ -167,6 +170,9 @@ class Plan:
         A generation gains if its best value is better by more than this.
     patience : int
         The study stops after so many generations in a row without a gain.
+    stretch : int
+        After a generation without a gain the later ones train twice as long, at most so many times
+        `epochs`; 1: always `epochs`.
     threads : int
         Of PyTorch; the last bits depend on it.
     data_sha256 : str
@@ -189,13 +195,14 @@ class Plan:
     first: tuple[Mapping[str, Param], ...] = ()
     tolerance: float = 0.002
     patience: int = 1
+    stretch: int = 1
     threads: int = 1
     data_sha256: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         least = {"trials": 1, "epochs": 1, "threads": 1, "patience": 1, "seed_from": 1}
-        least |= {"seed": 0, "generations": 0, "offspring": 1}
+        least |= {"seed": 0, "generations": 0, "offspring": 1, "stretch": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise SettingsRefused(
@@ -271,6 +278,8 @@ class Trial:
         What was reported, by epoch from 0.
     epochs, cumulative_epochs : int
         Its own, and with those of the line of ancestors that its weights come from.
+    planned_epochs : int
+        For how long it was to train.
     pruned_at : int or None
         Epoch after which it was given up.
     parent : int or None
@@ -295,6 +304,7 @@ class Trial:
     curve: Mapping[int, float] = field(default_factory=dict)
     epochs: int = 0
     cumulative_epochs: int = 0
+    planned_epochs: int = 0
     pruned_at: int | None = None
     parent: int | None = None
     parent_sha256: str = ""

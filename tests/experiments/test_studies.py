@@ -166,6 +166,21 @@ def test_it_says_why_it_stopped(run, changes, why):
     assert recorder.done == [state_of(study).done]
 
 
+def test_after_each_generation_without_a_gain_trials_train_twice_as_long(run):
+    gained = (0.5, 0.5, 0.5, 0.7, 0.7, 0.7)  # generations 0 to 5, one trial each
+
+    def evaluate(choice):
+        for epoch in range(choice.epochs):
+            yield Step(epoch, 0.1, 1.0)
+        return Outcome((gained[choice.generation],), f"{choice.index:064d}")
+
+    line = plan(trials=1, offspring=1, generations=5, patience=9, epochs=3, stretch=4)
+    trials = state_of(run(line, evaluate)).trials
+    assert [t.epochs for t in trials] == [3, 3, 6, 12, 12, 12]
+    assert [t.planned_epochs for t in trials] == [t.epochs for t in trials]
+    assert [t.cumulative_epochs for t in trials] == [3, 6, 12, 24, 36, 48]
+
+
 def test_several_values_are_a_pareto_set(run):
     two = plan(objective="pareto", sampler="random", pruner="none")
     values = iter([(0.5, 0.5), (0.6, 0.6), (0.4, 0.7), (0.6, 0.6), (0.7, 0.9), *[(0.5, 0.5)] * 6])
