@@ -93,7 +93,7 @@ def _epochs_of(plan: Plan, before: Sequence[Trial], generation: int) -> int:
     What short trials from the best weights cannot improve any more, longer ones often can.
     """
     idle = sum(_gain_of(plan, before, g) <= plan.tolerance for g in range(1, generation))
-    return plan.epochs * min(plan.stretch, 2**idle)
+    return plan.epochs * min(plan.stretch, 1 << idle)
 
 
 def _child(
