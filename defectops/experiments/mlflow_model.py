@@ -15,8 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from defectops.atomic import write_text
-from defectops.experiments.registry import BUNDLE, CARD
 
+BUNDLE = "model.safetensors"
+CARD = "MODEL_CARD.md"
+MLMODEL, PYTHON_ENV, REQUIREMENTS = "MLmodel", "python_env.yaml", "requirements.txt"
 LOADER = "defectops.workflows.serving"
 PACKAGES = ("defectops", "mlflow", "numpy", "safetensors", "scikit-image", "scipy", "torch")
 
@@ -59,12 +61,10 @@ def write_mlflow_model(
     shutil.copyfile(bundle, into / BUNDLE)
     python = platform.python_version()
     pins = [f"{name}=={pin}" for name, pin in installed(packages).items()]
-    write_text(into / "requirements.txt", "".join(f"{pin}\n" for pin in pins))
-    write_text(
-        into / "python_env.yaml",
-        f"python: {python}\ndependencies:\n- -r requirements.txt\n",
-    )
-    write_text(into / "MLmodel", _mlmodel(loader, python))
+    write_text(into / REQUIREMENTS, "".join(f"{pin}\n" for pin in pins))
+    write_text(into / PYTHON_ENV, python_env_text(python))
+    mlflow = installed(["mlflow"]).get("mlflow", "")
+    write_text(into / MLMODEL, mlmodel_text(loader, python, mlflow))
     if card:
         write_text(into / CARD, card)
     return into
@@ -84,14 +84,14 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _mlmodel(loader: str, python: str) -> str:
-    mlflow = installed(["mlflow"]).get("mlflow", "")
+def mlmodel_text(loader: str, python: str, mlflow: str) -> str:
+    """Return the content of ``MLmodel`` for a loader and versions of Python and MLflow."""
     return (
         "flavors:\n"
         "  python_function:\n"
         f"    data: {BUNDLE}\n"
         "    env:\n"
-        "      virtualenv: python_env.yaml\n"
+        f"      virtualenv: {PYTHON_ENV}\n"
         f"    loader_module: {loader}\n"
         f"    python_version: {python}\n"
         f"mlflow_version: {mlflow}\n"
@@ -99,3 +99,8 @@ def _mlmodel(loader: str, python: str) -> str:
         f"  inputs: '{_PLANE}'\n"
         f"  outputs: '{_PLANE}'\n"
     )
+
+
+def python_env_text(python: str) -> str:
+    """Return the content of ``python_env.yaml`` for a version of Python."""
+    return f"python: {python}\ndependencies:\n- -r {REQUIREMENTS}\n"

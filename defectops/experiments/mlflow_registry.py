@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,12 +11,11 @@ from typing import Any
 
 from defectops.errors import EnvironmentFault, InputRefused, IntegrityFault
 from defectops.experiments.locks import locked
-from defectops.experiments.mlflow_model import LOADER, write_mlflow_model
+from defectops.experiments.mlflow_model import CARD, LOADER, write_mlflow_model
 from defectops.experiments.mlflow_store import database_of, one_line_faults
 from defectops.experiments.mlflow_tracking import MlflowTracker, all_pages
 from defectops.experiments.registry import (
     BUNDLE,
-    CARD,
     Version,
     digest,
     no_such_version,
@@ -131,6 +131,14 @@ class MlflowRegistry:
         with self._downloaded(raw.run_id, subject) as copy:
             return place(copy, _as_version(raw).sha256, into, subject)
 
+    def fetch_folder(self, model: str, number: int, into: Path) -> Path:
+        """See `Registry.fetch_folder`."""
+        raw = self._raw(model, number)
+        into.mkdir(parents=True, exist_ok=True)
+        with self._downloaded(raw.run_id, f"{model}/{number}", FOLDER) as folder:
+            shutil.copytree(folder, into, symlinks=True, dirs_exist_ok=True)
+        return into
+
     def _keeper(self, model: str, run_id: str, sha256: str) -> str:
         """Return the run whose artifacts will hold the bundle, see `submit`."""
         if self._knows_run(run_id) and not self._search(f"run_id = '{run_id}'"):
@@ -168,10 +176,12 @@ class MlflowRegistry:
         return int(made.version)
 
     @contextlib.contextmanager
-    def _downloaded(self, run_id: str, subject: str) -> Iterator[Path]:
+    def _downloaded(
+        self, run_id: str, subject: str, what: str = f"{FOLDER}/{BUNDLE}"
+    ) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="defectops-") as scratch:
             try:
-                path = self.client.download_artifacts(run_id, f"{FOLDER}/{BUNDLE}", scratch)
+                path = self.client.download_artifacts(run_id, what, scratch)
             except Exception as error:
                 raise _missing(error, subject) from error
             yield Path(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Protocol
 
 from defectops.atomic import replacing
 from defectops.errors import InputRefused, IntegrityFault
+from defectops.experiments import mlflow_model
 from defectops.experiments.tracking import finite
 
-BUNDLE = "model.safetensors"
-CARD = "MODEL_CARD.md"
+BUNDLE = mlflow_model.BUNDLE
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 
 
@@ -104,6 +105,14 @@ class Registry(Protocol):
         """Copy a version's bundle into a folder and return its path; `IntegrityFault` if damaged.
 
         A file of that name is replaced whole or not at all.
+        """
+        ...
+
+    def fetch_folder(self, model: str, number: int, into: Path) -> Path:
+        """Copy the whole stored folder of a version, its MLflow model, and return where it is.
+
+        `into` is new or empty. Nothing is checked here, see `mlflow_model_check`;
+        `IntegrityFault` if the folder is gone.
         """
         ...
 
@@ -229,3 +238,11 @@ class RecordingRegistry:
             temporary.write_bytes(self.stored[model, number])
             require_digest(temporary, version.sha256, f"{model}/{number}")
         return target
+
+    def fetch_folder(self, model: str, number: int, into: Path) -> Path:
+        """See `Registry.fetch_folder`."""
+        card = self.version(model, number).card
+        with tempfile.TemporaryDirectory(prefix="defectops-") as scratch:
+            bundle = Path(scratch) / BUNDLE
+            bundle.write_bytes(self.stored[model, number])
+            return mlflow_model.write_mlflow_model(bundle, into, card=card)

@@ -10,6 +10,7 @@ import signal
 import pytest
 
 from defectops.errors import InputRefused, IntegrityFault
+from defectops.experiments.mlflow_model_check import check_mlflow_model
 from defectops.experiments.ownership import Owner, this_process
 from defectops.experiments.tracking import close_stale_runs, tracked_run
 
@@ -199,6 +200,15 @@ class RegistryContract:
         registry.submit("defectops-voids", bundle(tmp_path), run_id, {}, {}, "another")
         assert registry.version("defectops-voids", 1).card == card
         assert registry.versions("defectops-voids")[0].card == card
+
+    def test_the_whole_folder_comes_back_and_is_ours(self, registry, run_id, tmp_path):
+        registry.submit("defectops-voids", bundle(tmp_path), run_id, {}, {}, "# Card\n")
+        folder = registry.fetch_folder("defectops-voids", 1, tmp_path / "into")
+        assert folder == tmp_path / "into"
+        assert check_mlflow_model(folder).read_bytes() == b"weights"
+        assert (folder / "MODEL_CARD.md").read_text() == "# Card\n"
+        with pytest.raises(InputRefused, match="E_VERSION"):
+            registry.fetch_folder("defectops-voids", 2, tmp_path / "no")
 
     def test_the_same_bytes_are_the_same_version(self, registry, run_id, tmp_path):
         first = registry.submit("defectops-voids", bundle(tmp_path), run_id, {"iou": 0.5}, {})
