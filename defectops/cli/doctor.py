@@ -49,7 +49,8 @@ def doctor(
 def _left_undone(root: Path, fix: bool) -> list[Trouble]:
     """Return what was not done after a champion moved; nothing outside a project."""
     from defectops.settings import PARAMS
-    from defectops.workflows.after_promotion import hook_of, left_undone
+    from defectops.workflows.after_promotion import hook_of
+    from defectops.workflows.doctoring import left_undone
     from defectops.workflows.parameters import load_parameters
 
     if not (root / PARAMS).is_file():

@@ -16,6 +16,8 @@ from defectops.experiments import journal
 from defectops.experiments.hash_chain import MARKS, START, repair
 from defectops.experiments.registry import BUNDLE, require_digest
 
+DATA = "data_sha256"  # what a model was trained on: tag of its version, field of the journal
+
 
 @dataclass(frozen=True)
 class Champion:

@@ -20,7 +20,7 @@ from defectops.atomic import write_text
 from defectops.errors import IntegrityFault
 from defectops.experiments import journal
 from defectops.experiments.accesses import read_accesses
-from defectops.experiments.champions import Champion, Places, write_champion
+from defectops.experiments.champions import DATA, Champion, Places, write_champion
 from defectops.experiments.evidence import keep_evidence
 from defectops.experiments.hash_chain import START, sha256_of
 from defectops.experiments.journal import Entry
@@ -89,7 +89,7 @@ def change(places: Places, registry: Registry, move: Move, about: Note) -> Champ
     entries = journal.read(places.journal)
     evidence = {
         **move.evidence,
-        "data_sha256": move.data_sha256,
+        DATA: move.data_sha256,
         "bundle_md5": md5(move.bundle),
         "record": {name: getattr(move.new, name) for name in _KEPT},
     }
@@ -117,7 +117,7 @@ def entry_of(places: Places, move: Move, about: Note, evidence_sha256: str) -> E
     facts = {
         "by": about.by,
         "to_sha256": str(move.new.sha256),
-        "data_sha256": move.data_sha256,
+        DATA: move.data_sha256,
         "git_commit": git["git.commit"],
         "git_dirty": git["git.dirty"],
         "test_accesses": len(read_accesses(places)),

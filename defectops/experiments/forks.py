@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from defectops.atomic import write_text
 from defectops.errors import InputRefused, IntegrityFault
 from defectops.experiments import hash_chain, journal
-from defectops.experiments.champions import Champion, Places, read_champion
+from defectops.experiments.champions import DATA, Champion, Places, read_champion
 from defectops.experiments.changing import Move, Note, begin, entry_of, recover
 from defectops.experiments.evidence import read_evidence
 from defectops.experiments.hash_chain import MARKS, START, Line
 from defectops.experiments.locks import locked
 from defectops.experiments.registry import Registry, digest, place
 from defectops.experiments.succession import (
-    DATA,
     Elsewhere,
     find_bundle,
     succeeded,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectops.errors import Conflict, InputRefused, IntegrityFault
 from defectops.experiments import journal
-from defectops.experiments.champions import Champion, Places, read_champion
+from defectops.experiments.champions import DATA, Champion, Places, read_champion
 from defectops.experiments.changing import (
     THRESHOLD,
     Move,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 ANY = -1  # no version is expected to be champion
 FORCED = "forced"
 ROLLBACK = "rollback"
-DATA = "data_sha256"  # tag of a version: what it was trained on
 
 
 @dataclass(frozen=True)

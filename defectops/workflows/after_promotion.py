@@ -10,14 +10,12 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectops.errors import EnvironmentFault, IntegrityFault
 from defectops.experiments.champions import Places, read_champion
 from defectops.experiments.changing import md5, recover
-from defectops.experiments.health import Trouble
 from defectops.experiments.locks import locked
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.provenance import dvc_digests
@@ -107,46 +105,6 @@ def tell(places: Places, command: str) -> list[str]:
             failures += [failure] if failure else []
             path.unlink()
     return failures
-
-
-def left_undone(root: Path, defect: DefectType, command: str, mend: bool) -> Iterator[Trouble]:
-    """Return what was left undone after a move; do it if asked to.
-
-    Parameters
-    ----------
-    root : Path
-    defect : DefectType
-    command : str
-        See `tell`.
-    mend : bool
-    """
-    places = places_of(root, defect)
-    if not places.intent.exists() and _unrecorded_or_broken(places):
-        yield _recorded(root, defect, mend)
-    untold = len(list(places.untold.glob("*.json"))) if command.strip() else 0
-    if untold:
-        failures = tell(places, command) if mend else []
-        text = "; ".join(failures) or f"the command after a promotion was not told of {untold}"
-        yield Trouble(places.model, "N_AFTER", text, 0, mend and not failures)
-
-
-def _unrecorded_or_broken(places: Places) -> bool:
-    try:
-        return unrecorded(places)
-    except IntegrityFault:  # a champion file that cannot be read is reported as such
-        return False
-
-
-def _recorded(root: Path, defect: DefectType, mend: bool) -> Trouble:
-    subject = f"champions/{defect.key}.json"
-    text = "is not the one of dvc.lock: a promotion was not recorded with DVC"
-    code = IntegrityFault.exit_code
-    if mend:
-        try:
-            record(root, defect)
-        except EnvironmentFault as error:
-            return Trouble(error.subject, error.code, error.message, error.exit_code)
-    return Trouble(subject, "E_UNRECORDED", text, 0 if mend else code, mend)
 
 
 def _facts(places: Places, path: Path) -> dict[str, str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
-from defectops.experiments.champions import Places, read_champion, require_settled
-from defectops.experiments.succession import DATA
+from defectops.experiments.champions import DATA, Places, read_champion, require_settled
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.workflows.leak_audit import cuts_of, leaks
 
