@@ -1,4 +1,4 @@
-"""What was left undone after a champion moved: not recorded with DVC, the user's command not told."""
+"""What was left undone after a champion moved: not recorded with DVC, a command not told."""
 
 from __future__ import annotations
 
