@@ -40,7 +40,7 @@ _ERRORS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "line": (("dislocation_density_error_percent", "dislocation density"),),
 }
 _TAGS = (
-    ("git_commit", "git commit"),
+    ("git.commit", "git commit"),
     ("measured_with", "measured with"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,15 @@ from defectops.workflows.champions import data_tag, places_of
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
+from defectops.workflows.model_card import model_card
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.experiments.tracking import Tracker
+    from defectops.measurement.model_comparison import GateSample
+
+# Where the code was that trained a model, from the tags of its run.
+_FROM_RUN = ("git.commit", "git.dirty")
 
 
 def promote_on_repro(
@@ -92,11 +98,8 @@ def promote_on_repro(
     verdict = judge_on_gate(judged_by, model, sample, bundle, champion)
     moved = False
     if registry is not None:
-        tags = {"defect": defect.key, "preset": str(model.bundle.training["settings"]["preset"])}
-        tags |= {MEASURED_WITH: measured_with(judged_by.measuring), **data_tag(model.bundle)}
-        candidate = Candidate(
-            bundle, run_id, model.bundle.threshold, _defined(gate_scores(sample)), tags
-        )
+        run_tags = tracker.run(run_id).tags if knows(tracker, run_id) else {}
+        candidate = _candidate(judged_by, bundle, run_id, model, sample, run_tags)
         verdict, moved = _follow(places, registry, candidate, verdict, options, champion)
     elif champion.sha256 == digest(bundle) and not places.bundle.is_file():
         place(bundle, str(champion.sha256), places.bundle.parent, places.model)
@@ -105,6 +108,27 @@ def promote_on_repro(
     path = root / "results" / "promotion" / f"{defect.key}.json"
     write_text(path, json.dumps(found, indent=1, sort_keys=True) + "\n")
     return verdict
+
+
+def _candidate(
+    gate: Gate,
+    bundle: Path,
+    run_id: str,
+    model: LoadedModel,
+    sample: GateSample,
+    run_tags: Mapping[str, str],
+) -> Candidate:
+    """Return a judged model with what its version is to say of it."""
+    metrics = _defined(gate_scores(sample))
+    tags = {
+        "defect": gate.defect.key,
+        "preset": str(model.bundle.training["settings"]["preset"]),
+        MEASURED_WITH: measured_with(gate.measuring),
+        **data_tag(model.bundle),
+        **{name: run_tags[name] for name in _FROM_RUN if name in run_tags},
+    }
+    card = model_card(gate.defect, model.bundle, metrics, tags)
+    return Candidate(bundle, run_id, model.bundle.threshold, metrics, tags, card)
 
 
 def _publish_figures(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from defectops.defects import DefectType
+from defectops.errors import ModelRefused
 from defectops.experiments.registry import CANDIDATE
+from defectops.learning.bundle import load_bundle
 from defectops.reporting.studies import draw_study
+from defectops.workflows.model_card import model_card
 from defectops.workflows.study_results import best_trials, lineage, result_text
 
 if TYPE_CHECKING:
     from defectops.experiments.registry import Registry
     from defectops.experiments.studies import Plan, StudyState, Trial
+    from defectops.learning.bundle import Bundle
     from defectops.workflows.study_tracking import StudyRuns
 
 _RESULT = "result.sha256"
@@ -43,13 +48,24 @@ def _register(runs: StudyRuns, state: StudyState, registry: Registry) -> None:
     numbers = []
     for trial in best_trials(state, plan):
         weights = runs.weights_of(trial)
-        if weights is None:  # lost or damaged, here and in its run
+        bundle = None if weights is None else _usable(weights)
+        if weights is None or bundle is None:  # lost or damaged, here and in its run
             continue
         metrics = {n: v for n, v in trial.facts.items() if isinstance(v, float)}
         tags = _version_tags(trial, state, plan)
-        numbers.append(registry.submit(model, weights, trial.run_id, metrics, tags))
+        kind: dict[str, Any] = dict(bundle.defect)
+        card = model_card(DefectType(**kind), bundle, metrics, tags)
+        numbers.append(registry.submit(model, weights, trial.run_id, metrics, tags, card))
     if numbers:
         registry.set_alias(model, CANDIDATE, numbers[0])
+
+
+def _usable(weights: Path) -> Bundle | None:
+    """Return the bundle of a trial; None for one of an earlier form, which nobody can load now."""
+    try:
+        return load_bundle(weights)
+    except ModelRefused:
+        return None
 
 
 def _version_tags(trial: Trial, state: StudyState, plan: Plan) -> dict[str, str]:

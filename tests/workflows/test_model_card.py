@@ -55,7 +55,7 @@ def card(bundle, kind="voids", metrics=SCORES, tags=None):
 )
 def test_it_says_what_was_known_and_what_was_not(line, bundle):
     metrics = SCORES | {"number_density_error_percent": -4.21}
-    assert line in card(bundle, metrics=metrics, tags={"git_commit": "abc"}).split("\n")
+    assert line in card(bundle, metrics=metrics, tags={"git.commit": "abc"}).split("\n")
 
 
 def test_lines_have_scores_of_lines(bundle):
