@@ -51,7 +51,7 @@ class Evidence:
     Parameters
     ----------
     scores : mapping of str to Estimated
-        Every score and signed material error that this type of defect has.
+        Every score that this type of defect has, and the size of every material error.
     images : int
         Images of the gate pack.
     change : mapping of str to Estimated, optional
@@ -89,7 +89,7 @@ def judge(options: PromotionOptions, evidence: Evidence) -> Verdict:
         if name in evidence.scores
     ]
     found += [
-        court.at_most(f"ceiling {name}", f"size of {name}", _size(evidence.scores[name]), limit)
+        court.at_most(f"ceiling {name}", f"size of {name}", evidence.scores[name], limit)
         for name, limit in sorted(options.ceilings.items())
         if name in evidence.scores
     ]
@@ -103,17 +103,6 @@ def judge(options: PromotionOptions, evidence: Evidence) -> Verdict:
         if most is not None:
             found.append(court.at_most(f"most {name}", name, evidence.costs.get(name), most))
     return conclude(found)
-
-
-@dataclass(frozen=True)
-class _Size:
-    """An estimate of a size, from that of a signed number."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    over: str
 
 
 @dataclass(frozen=True)
@@ -215,15 +204,6 @@ def _verdict(low: float, high: float) -> str:
     if low > 0:
         return "better than the champion"
     return "worse than the champion" if high < 0 else "no difference from the champion can be told"
-
-
-def _size(found: Estimated) -> _Size:
-    """Return the size of a signed number; its interval holds the sizes of all in the other."""
-    ends = sorted((abs(found.low), abs(found.high)))
-    low = 0.0 if found.low <= 0 <= found.high else ends[0]
-    if math.isnan(found.low) or math.isnan(found.high):
-        low, ends = math.nan, [math.nan, math.nan]
-    return _Size(abs(found.estimate), low, ends[1], found.n, found.over)
 
 
 def _defined(found: Estimated | None) -> TypeGuard[Estimated]:

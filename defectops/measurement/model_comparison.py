@@ -230,6 +230,7 @@ def score_intervals(sample: GateSample, how: Resampling) -> dict[str, Change]:
     See Also
     --------
     paired_change : for how intervals are made.
+    size_of : an error without its sign.
     """
     units = _units([sample])
     draws = units.drawn(how)
@@ -238,7 +239,7 @@ def score_intervals(sample: GateSample, how: Resampling) -> dict[str, Change]:
         estimate = float(statistic(_once(sample))[0])
         event = _event(sample, name)
         interval = _interval(estimate, statistic(draws), units.n, event, how.level)
-        if _is_error(name):
+        if is_error(name):
             found[name] = _change(estimate, interval, units, _PERCENT)
         else:
             found[name] = _change(estimate, _clipped(interval, 0.0, 1.0), units, _ONE)
@@ -305,7 +306,7 @@ def paired_change(
         one, two = _Drawn.of(before[name], draws), _Drawn.of(after[name], draws)
         event = max(_event(champion, name), _event(challenger, name))
         difference = _paired(two, one, -1.0, units.n, event, how.level)
-        if _is_error(name):
+        if is_error(name):
             total = _paired(two, one, 1.0, units.n, event, how.level)
             estimate = abs(two.estimate) - abs(one.estimate)
             found[name] = _change(estimate, _folded(difference, total), units, _POINTS)
@@ -313,6 +314,23 @@ def paired_change(
             clipped = _clipped(difference, -1.0, 1.0)
             found[name] = _change(two.estimate - one.estimate, clipped, units, _ONE)
     return found
+
+
+def size_of(error: Change) -> Change:
+    """Return the size of a signed error; its interval holds the sizes of all in the other.
+
+    Undefined for an undefined one.
+    """
+    if math.isnan(error.low):
+        return replace(error, estimate=abs(error.estimate))
+    ends = sorted((abs(error.low), abs(error.high)))
+    low = 0.0 if error.low <= 0 <= error.high else ends[0]
+    return replace(error, estimate=abs(error.estimate), low=low, high=ends[1])
+
+
+def is_error(name: str) -> bool:
+    """Whether a score is a signed error in percent, of which less is better."""
+    return name.endswith(_ERROR)
 
 
 def one_object(sample: GateSample) -> dict[str, float]:
@@ -390,10 +408,6 @@ def _pixel_tiles(mask: Array, field: Field) -> pd.DataFrame:
     return pd.DataFrame({"tp": tp, "fp": fp, "fn": fn, "tn": tn})
 
 
-def _is_error(name: str) -> bool:
-    return name.endswith(_ERROR)
-
-
 def _once(sample: GateSample) -> Array:
     return np.ones((1, len(sample.agreement)))
 
@@ -445,7 +459,7 @@ def _error(sample: GateSample, among: Sequence[str]) -> Statistic:
 def _event(sample: GateSample, name: str) -> float:
     """Return what one labelled object more or less changes in a score."""
     share = 1 / max(sample.n_objects, 1)
-    if not _is_error(name):
+    if not is_error(name):
         part, whole = {**_PIXEL_RATIOS, **_RATIOS[sample.shape]}[name]
         # Its pixels out of what counts as right; those of the background are no object's.
         value = float(_ratio(sample, [c for c in part if c != "tn"], whole)(_once(sample))[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,16 +13,20 @@ from defectops.experiments.gate_rules import Evidence, judge
 from defectops.experiments.promotion import Finding, PromotionOptions, Verdict
 from defectops.experiments.registry import digest
 from defectops.learning.inference import LoadedModel, load_model
+from defectops.measurement.expert_errors import beyond_experts
 from defectops.measurement.model_comparison import (
     Change,
     GateSample,
     Resampling,
+    is_error,
     paired_change,
     score_intervals,
+    size_of,
 )
+from defectops.measurement.panel_table import read_panel
 from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows.champions import why_incomparable
-from defectops.workflows.gate_measuring import measure_on_gate
+from defectops.workflows.gate_measuring import measure_on_gate, seconds_per_megapixel
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -85,16 +89,23 @@ def judge_on_gate(
     Returns
     -------
     Verdict
+
+    Raises
+    ------
+    InputRefused
+        The table of the expert panel cannot be used.
     """
     how = Resampling(gate.rules.resamples, gate.rules.seed)
     before, apart = None, ""
     if champion.sha256 not in {None, digest(bundle)}:
         before, apart = _champion_sample(gate, champion, model)
+    found = score_intervals(sample, how)
     evidence = Evidence(
-        scores=score_intervals(sample, how),
+        scores={name: size_of(c) if is_error(name) else c for name, c in found.items()},
         images=len(set(sample.images)),
         change=None if before is None else paired_change(before, sample, how),
-        costs={"size_mb": _exactly(bundle.stat().st_size / 1e6, "MB", "bundles")},
+        experts=_experts(gate, sample, found),
+        costs=_costs(gate, model, bundle),
     )
     return _with_note(judge(gate.rules, evidence), apart)
 
@@ -121,5 +132,18 @@ def _with_note(verdict: Verdict, text: str) -> Verdict:
     )
 
 
-def _exactly(value: float, unit: str, over: str) -> Change:
-    return Change(value, value, value, 1, unit, over)
+def _experts(gate: Gate, sample: GateSample, errors: Mapping[str, Change]) -> Mapping[str, Change]:
+    """Set the model's errors beside those of the panel, if one is asked."""
+    if not gate.rules.panel:
+        return {}
+    panel = read_panel(gate.places.root / gate.rules.panel)
+    return beyond_experts(errors, panel, gate.defect.key, sample.images)
+
+
+def _costs(gate: Gate, model: LoadedModel, bundle: Path) -> dict[str, Change]:
+    """Weigh the bundle; time the model only if that is asked, since times differ on every run."""
+    size = bundle.stat().st_size / 1e6
+    costs = {"size_mb": Change(size, size, size, 1, "MB", "bundles")}
+    if gate.rules.max_seconds_per_megapixel is not None and gate.fields:
+        costs["seconds_per_megapixel"] = seconds_per_megapixel(model, gate.fields[0])
+    return costs
