@@ -134,7 +134,7 @@ def quantify(
         for region, fields in regions.items():
             seen[region] = [_see(defect, f, threshold, options) for f in joined(fields)]
         seen["whole"] = list(_whole(root, defect, champion, options, timing))
-        truths = _truths(root, defect)
+        truths = _truths(root, defect, seen["whole"])
         for region, fields_seen in seen.items():
             rows += _region_rows(region, fields_seen, truths, reports)
         errors = _error_rows(defect, joined(regions["dev+test"]), threshold, options)
@@ -214,6 +214,11 @@ def _observe(
     return observe(mask, calibration, options, ignore)
 
 
+def _prepared(root: Path, defect: DefectType) -> list[Path]:
+    """Return the files of whole micrographs, one each."""
+    return sorted((root / "prepared" / defect.key).glob("*.npz"))
+
+
 def _whole(
     root: Path,
     defect: DefectType,
@@ -221,7 +226,7 @@ def _whole(
     options: MeasureOptions,
     timing: list[dict[str, object]],
 ) -> Iterator[_Seen]:
-    for path in sorted((root / "prepared" / defect.key).glob("*.npz")):
+    for path in _prepared(root, defect):
         (field,) = load_fields(path)
         started = time.perf_counter()
         probability = champion.probability(field.intensity)
@@ -308,14 +313,13 @@ def _other_thresholds(seen: Sequence[_Seen]) -> list[Alternative]:
     ]
 
 
-def _truths(root: Path, defect: DefectType) -> dict[str, Any]:
-    """Return what a synthetic micrograph was drawn from, by image."""
+def _truths(root: Path, defect: DefectType, whole: Sequence[_Seen]) -> dict[str, Any]:
+    """Return what a synthetic micrograph was drawn from, by image, of all that were measured."""
     truths = {}
-    for path in sorted((root / "prepared" / defect.key).glob("*.npz")):
+    for path, seen in zip(_prepared(root, defect), whole, strict=True):
         file = path.parent / "truth" / f"{path.stem}.json"
         if file.is_file():
-            (field,) = load_fields(path)
-            truths[field.image] = json.loads(file.read_text(encoding="utf-8"))
+            truths[seen.field.image] = json.loads(file.read_text(encoding="utf-8"))
     return truths
 
 
