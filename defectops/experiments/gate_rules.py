@@ -18,6 +18,7 @@ from defectops.experiments.promotion import (
 
 # Beyond this many more images, images alone are no answer.
 _MOST_IMAGES = 1000
+_Z = 1.959964  # of 95 %, two-sided
 
 
 class Estimated(Protocol):
@@ -42,6 +43,10 @@ class Estimated(Protocol):
     @property
     def over(self) -> str:
         """What: ``tiles``, ``images``."""
+
+    @property
+    def one_object(self) -> float:
+        """What one labelled object more or less changes; 0 where nothing hangs on objects."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,29 @@ class _Court:
         )
 
     def _needed(self, found: Estimated, limit: float) -> int | None:
-        """Return how many more images bring the nearer end to the limit; widths go as 1/sqrt(n)."""
+        """Return how many more images bring the nearer end of the interval to the limit."""
         away = abs(found.estimate - limit)
         half = found.estimate - found.low if found.estimate > limit else found.high - found.estimate
-        if not self.images or half > away * math.sqrt(1 + _MOST_IMAGES / self.images):
+        times = _times_as_many(half, away, found.one_object)
+        if not self.images or times > 1 + _MOST_IMAGES / self.images:
             return None
-        return max(1, math.ceil(self.images * ((half / away) ** 2 - 1)))
+        return max(1, math.ceil(self.images * (times - 1)))
+
+
+def _times_as_many(half: float, away: float, one_object: float) -> float:
+    """Return with how many times as many images a half interval is as long as `away`.
+
+    The half is ``d + sqrt(h^2 + (z d)^2)`` (see `model_comparison.paired_change`). With k times as
+    many images h is ``sqrt(k)`` times smaller and d, what one object changes, k times; this is the
+    equation solved for k.
+    """
+    if away < 1e-6 * half:
+        return math.inf
+    d = min(one_object, half / (1 + _Z))
+    scatter = max((half - d) ** 2 - (_Z * d) ** 2, 0.0)
+    linear = scatter + 2 * away * d
+    root = math.sqrt(linear**2 + 4 * away**2 * (_Z**2 - 1) * d**2)
+    return (linear + root) / (2 * away**2)
 
 
 def _changes(
@@ -217,7 +239,8 @@ def _text(found: Estimated) -> str:
 def _how_to_settle(needed: int | None, found: Estimated) -> str:
     if needed is None:
         return f"{found.n} {found.over}; more images alone will hardly settle it"
-    return f"{found.n} {found.over}; about {needed} more images of this size would settle it"
+    images = "1 more image" if needed == 1 else f"{needed} more images"
+    return f"{found.n} {found.over}; about {images} of this size would settle it"
 
 
 def _undefined(rule: str, name: str, limit: float) -> Finding:

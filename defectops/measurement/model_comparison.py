@@ -104,6 +104,8 @@ class Change:
     over : {"tiles", "images"}
         What was resampled. ``tiles``: the interval holds for these images; another image may
         differ by more. ``images``: it holds for images like these.
+    one_object : float
+        What one labelled object more or less changes; part of each half of the interval.
     """
 
     estimate: float
@@ -112,6 +114,7 @@ class Change:
     n: int
     unit: str
     over: str
+    one_object: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,9 +243,9 @@ def score_intervals(sample: GateSample, how: Resampling) -> dict[str, Change]:
         event = _event(sample, name)
         interval = _interval(estimate, statistic(draws), units.n, event, how.level)
         if is_error(name):
-            found[name] = _change(estimate, interval, units, _PERCENT)
+            found[name] = _change(estimate, interval, units, _PERCENT, event)
         else:
-            found[name] = _change(estimate, _clipped(interval, 0.0, 1.0), units, _ONE)
+            found[name] = _change(estimate, _clipped(interval, 0.0, 1.0), units, _ONE, event)
     return found
 
 
@@ -309,10 +312,10 @@ def paired_change(
         if is_error(name):
             total = _paired(two, one, 1.0, units.n, event, how.level)
             estimate = abs(two.estimate) - abs(one.estimate)
-            found[name] = _change(estimate, _folded(difference, total), units, _POINTS)
+            found[name] = _change(estimate, _folded(difference, total), units, _POINTS, event)
         else:
             clipped = _clipped(difference, -1.0, 1.0)
-            found[name] = _change(two.estimate - one.estimate, clipped, units, _ONE)
+            found[name] = _change(two.estimate - one.estimate, clipped, units, _ONE, event)
     return found
 
 
@@ -514,5 +517,5 @@ def _clipped(interval: Interval, least: float, most: float) -> Interval:
     return Interval(max(interval.low, least), min(interval.high, most))
 
 
-def _change(estimate: float, interval: Interval, units: _Units, unit: str) -> Change:
-    return Change(estimate, interval.low, interval.high, units.n, unit, units.over)
+def _change(estimate: float, interval: Interval, units: _Units, unit: str, event: float) -> Change:
+    return Change(estimate, interval.low, interval.high, units.n, unit, units.over, event)

@@ -13,9 +13,10 @@ from defectops.experiments.promotion import PromotionOptions
 DENSITY = "number_density_error_percent"
 
 
-def found(estimate, half=0.01, n=32, over="tiles"):
+def found(estimate, half=0.01, n=32, one_object=0.0):
+    low, high = estimate - half, estimate + half
     return SimpleNamespace(
-        estimate=estimate, low=estimate - half, high=estimate + half, n=n, over=over
+        estimate=estimate, low=low, high=high, n=n, over="tiles", one_object=one_object
     )
 
 
@@ -113,8 +114,17 @@ def test_inconclusive_says_how_many_more_images_would_settle_it():
     assert "32 tiles; about 5 more images of this size would settle it" in finding.message
     assert only(FLOOR, scores={"iou": found(0.4, 0.05)}).needed is None
     # Below the floor it is the other end that decides.
-    lopsided = SimpleNamespace(estimate=0.2, low=0.19, high=0.35, n=32, over="tiles")
+    lopsided = found(0.2, 0.15)
+    lopsided.low = 0.19
     assert only(FLOOR, scores={"iou": lopsided}).needed == 5
+
+
+def test_what_hangs_on_single_objects_is_settled_sooner():
+    # No scatter, one object is 0.05: a half of 2.96 * 0.05 = 0.148. The estimate is 0.037 away,
+    # a quarter of it, and what one object changes goes as 1/n: four times as many images.
+    finding = only(FLOOR, scores={"iou": found(0.337, 0.05 * 2.959964, one_object=0.05)})
+    assert finding.needed == 12
+    assert only(FLOOR, scores={"iou": found(0.337, 0.05 * 2.959964)}).needed == 60
 
 
 @pytest.mark.parametrize("estimate", [0.3, 0.3001])
