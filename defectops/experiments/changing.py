@@ -146,8 +146,8 @@ def begin(places: Places, content: Mapping[str, Any]) -> None:
     write_text(places.intent, json.dumps(content, sort_keys=True, indent=2) + "\n")
 
 
-def recover(places: Places, registry: Registry) -> bool:
-    """Carry out the change that is written down; return whether there was one.
+def recover(places: Places, registry: Registry) -> Entry | None:
+    """Carry out the change that is written down and return its line; None if there was none.
 
     The caller holds ``places.lock``, or is the only one there.
 
@@ -160,11 +160,11 @@ def recover(places: Places, registry: Registry) -> bool:
         sweep(target)
     if not places.intent.exists():
         shutil.rmtree(places.waiting, ignore_errors=True)
-        return False
+        return None
     content = json.loads(places.intent.read_text(encoding="utf-8"))
     for step in STEPS:
         step(places, registry, content)
-    return True
+    return journal.from_mapping(content["entry"])
 
 
 def _keep_evidence(places: Places, registry: Registry, content: Mapping[str, Any]) -> None:

@@ -133,7 +133,7 @@ def repair(
     with locked(places.lock):
         _require_no_promotion_under_way(places)
         mended = _repair_ledger(places, keep)
-        mended = recover(places, registry) or mended  # a repair that was interrupted
+        mended = recover(places, registry) is not None or mended  # a repair that was interrupted
         fork = read_fork(places.journal)
         if fork is not None:
             _join(places, registry, fork, keep, about, elsewhere)

@@ -143,7 +143,8 @@ def rollback(
 ) -> Champion:
     """Make the champion before the present one champion again, checked by digest.
 
-    A rollback after a rollback goes one further back. Weights and threshold are those that the
+    A rollback after a rollback goes one further back; after one that was interrupted it finishes
+    that one and moves no further. Weights and threshold are those that the
     journal and its evidence record. The bundle comes from the registry, by its digest; where the
     registry was lost or is damaged, from `elsewhere`.
 
@@ -155,8 +156,10 @@ def rollback(
         Its bundle is damaged or gone.
     """
     with locked(places.lock):
-        recover(places, registry)
+        finished = recover(places, registry)
         champion = _verified(places)
+        if finished is not None and finished.verdict == ROLLBACK:
+            return champion
         entry = _earlier(places, champion)
         sha256 = to_sha256(entry)
         evidence = read_evidence(places, entry.evidence_sha256)

@@ -14,6 +14,7 @@ from defectops.experiments.promotion import PromotionOptions, Verdict, require_p
 from defectops.experiments.registry import CANDIDATE, Registry, Version
 from defectops.experiments.succession import (
     ANY,
+    ROLLBACK,
     Candidate,
     note,
     promote,
@@ -26,7 +27,7 @@ from defectops.measurement.agreement import SCORES
 from defectops.measurement.model_comparison import GateSample, one_object
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Field, load_fields
-from defectops.workflows.after_promotion import finish_move, record
+from defectops.workflows.after_promotion import finish_move, record, unrecorded
 from defectops.workflows.champions import data_tag, places_of
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
@@ -152,7 +153,8 @@ def promote_version(
 def roll_back(root: Path, defect: DefectType, registry: Registry, reason: str) -> Champion:
     """Make the champion before the present one champion again, weights and threshold.
 
-    Its bundle comes from the registry, or from DVC's cache where the registry was lost.
+    After a rollback that was interrupted it finishes that one and moves no further. The bundle
+    comes from the registry, or from DVC's cache where the registry was lost.
 
     Raises
     ------
@@ -161,8 +163,13 @@ def roll_back(root: Path, defect: DefectType, registry: Registry, reason: str) -
     IntegrityFault
         Its bundle is damaged or gone.
     """
+    places = places_of(root, defect)
+    champion = read_champion(places)
+    if champion.verdict == ROLLBACK and not places.intent.exists() and unrecorded(places):
+        record(root, defect)  # an earlier rollback was interrupted here: this one finishes it
+        return champion
     about = note(reason or "rollback", by="rollback")
-    champion = rollback(places_of(root, defect), registry, about, lambda md5: cached(root, md5))
+    champion = rollback(places, registry, about, lambda md5: cached(root, md5))
     record(root, defect)
     return champion
 

@@ -239,7 +239,7 @@ def test_a_crash_between_any_two_steps_is_repaired(places, registry, monkeypatch
         assert unfinished(places.root) == ["voids"]
         with pytest.raises(IntegrityFault, match="E_UNFINISHED"):
             checked_champion(places)
-    assert recover(places, registry) == (step < len(changing.STEPS))
+    assert (recover(places, registry) is not None) == (step < len(changing.STEPS))
     assert state(places, registry)[1:] == (b"second", [1, 2], 2, 1, [], False)
     assert not recover(places, registry)
 
