@@ -44,6 +44,9 @@ def quantify(
     accept_out_of_range: bool = typer.Option(
         False, "--accept-out-of-range", help="Pool images unlike those the model learned from."
     ),
+    check: int = typer.Option(
+        20, "--check", min=0, max=999, help="Doubts to draw in check.html, the gravest first."
+    ),
     threshold_spread: float = typer.Option(
         0.1, "--threshold-spread", help="How far off the threshold might be; 0 leaves it out."
     ),
@@ -123,6 +126,7 @@ def quantify(
         threshold_spread=threshold_spread,
         max_pixels=max_pixels or MAX_PIXELS,
         accept_out_of_range=accept_out_of_range,
+        check=check,
         options={name: value for name, value in options.items() if value is not None},
     )
     return carry_out(request, paths or [], out, new=new, json=json)

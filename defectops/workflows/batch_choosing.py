@@ -38,7 +38,7 @@ class BatchRequest:
     """What the user asks for; see ``defectops quantify --help`` for each.
 
     `options` replaces fields of `MeasureOptions` and its objects; `thickness` is the foil's and
-    its standard uncertainty, nm.
+    its standard uncertainty, nm; `check` is how many doubts are drawn.
     """
 
     defects: tuple[str, ...] = ()
@@ -51,6 +51,7 @@ class BatchRequest:
     threshold_spread: float = 0.1
     max_pixels: int = MAX_PIXELS
     accept_out_of_range: bool = False
+    check: int = 20
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -131,7 +132,7 @@ class Bench:
     def as_settings(self) -> dict[str, Any]:
         """Return whatever decides about results, as plain values."""
         request = asdict(self.request)
-        for name in ("defects", "models", "manifest", "options", "accept_out_of_range"):
+        for name in ("defects", "models", "manifest", "options", "accept_out_of_range", "check"):
             del request[name]
         return {
             "defectops": version("defectops"),

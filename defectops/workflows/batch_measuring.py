@@ -27,6 +27,7 @@ from defectops.measurement.strength import constants_sd
 from defectops.micrograph import UNCALIBRATED
 from defectops.reporting.overlays import overlay_png
 from defectops.workflows.batch_records import as_bytes
+from defectops.workflows.doubting import add_doubts
 from defectops.workflows.measuring import plausible
 from defectops.workflows.preparing import calibrated, digest_of, read_mask
 
@@ -168,6 +169,7 @@ def measure_image(source: Source, bench: Bench) -> ImageResult:
     result.record = _record(source, micrograph, bench)
     for one in seen:
         _add(result, source, one, bench.request)
+    add_doubts(result, seen)
     return result
 
 

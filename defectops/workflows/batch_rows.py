@@ -22,6 +22,8 @@ from defectops.workflows.batch_records import objects_of
 from defectops.workflows.batch_tables import Kind, column_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from defectops.measurement.pooling import Measurement
     from defectops.workflows.batch_choosing import Bench, Segmenter
 
@@ -74,8 +76,24 @@ _OBJECT: dict[str, Kind] = {
 }
 
 
+class Item(Protocol):
+    """A micrograph of a batch: where it is, and the stem of the files written for it."""
+
+    @property
+    def path(self) -> Path:
+        """The picture."""
+
+    @property
+    def stem(self) -> str:
+        """Of its label images."""
+
+
 class Kept(Protocol):
     """What is kept of one image: its record, as `batch_measuring.ImageResult` has it."""
+
+    @property
+    def item(self) -> Item:
+        """Which image."""
 
     @property
     def record(self) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ from defectops.workflows.batch_rows import (
     object_columns,
 )
 from defectops.workflows.batch_tables import Table, write_csv
+from defectops.workflows.check_list import CHECK_TABLES, write_check
 
 if TYPE_CHECKING:
     from defectops.measurement.pooling import Measurement
@@ -51,6 +52,7 @@ TABLES = (
     "quarantine.csv",
     "timing.csv",
     "summary.json",
+    *CHECK_TABLES,
 )
 
 
@@ -158,7 +160,8 @@ def write_results(out: Path, images: Images, refused: Sequence[Refused], bench: 
     ``images.csv``: one row an image and type of defect. ``objects.csv``: one row an object.
     ``quantities.csv``: one row a quantity, images and pooled. Each also as Parquet.
     ``budget.csv``: what the pooled intervals are made of. ``quarantine.csv``: files that were
-    refused. ``timing.csv``: seconds, the only file with times.
+    refused. ``timing.csv``: seconds, the only file with times. The list of
+    what to check is that of `check_list.write_check`.
     """
     rows = Rows(bench, _twins(images()))
     pooled = [p for s in bench.segmenters for p in _pool(s, images, rows)]
@@ -178,6 +181,7 @@ def write_results(out: Path, images: Images, refused: Sequence[Refused], bench: 
     )
     write_csv(out / "timing.csv", ("image", "defect", "step", "seconds"), _times(images()))
     write_text(out / "summary.json", _as_json(summary, bench))
+    write_check(out, images, rows, bench.request.check)
     return summary
 
 
