@@ -18,15 +18,7 @@ def main(defect: str) -> None:
     root = Path()
     where = f"params.yaml: tune.{defect}"
     chosen = read_tune_options(load_parameters(root).merged("tune", defect), where)
-    progress = Progress(
-        defect,
-        chosen.trials,
-        chosen.generations,
-        chosen.offspring,
-        chosen.epochs,
-        objective=chosen.objective,
-    )
-    with study_progress(progress) as listen:
+    with study_progress(Progress.of(defect, chosen)) as listen:
         tune(root, defect, chosen, listen, Session(mode="renew"))
 
 

@@ -154,15 +154,7 @@ def _run(
         options = changed(options, {"offspring": max(told.offspring, options.seed_from)})
     minutes = session.budget_minutes
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    progress = Progress(
-        defect,
-        options.trials,
-        options.generations,
-        options.offspring,
-        options.epochs,
-        workers=session.workers,
-        objective=options.objective,
-    )
+    progress = Progress.of(defect, options, session.workers)
     with study_progress(progress, deadline, _looking_into(root, session)) as listen:
         tuned = run_study(root, defect, options, listen, session)
     applied = write_settings(root, tuned.state, tuned.plan) if apply else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from defectops.experiments.study_trials import Plan, StudyState, Trial
+    from defectops.workflows.tune_settings import TuneOptions
 
 COLUMNS = ("trial", "gen", "state", "epoch", "dev IoU", "best", "from", "remark")
 _RECENT_EPOCHS = 20
@@ -89,6 +90,19 @@ class Progress:
     rows: dict[int, Row] = field(default_factory=dict)
     done: str = ""
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+
+    @classmethod
+    def of(cls, defect: str, options: TuneOptions, workers: int = 1) -> Progress:
+        """Return the progress of a study that is begun with these options."""
+        return cls(
+            defect,
+            options.trials,
+            options.generations,
+            options.offspring,
+            options.epochs,
+            workers=workers,
+            objective=options.objective,
+        )
 
     def heard(self, event: Mapping[str, Any]) -> str:
         """Take an event in and return it as one line; empty for one that is not worth a line.
