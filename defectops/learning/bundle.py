@@ -85,8 +85,8 @@ class Bundle:
         return network.eval()
 
 
-def save_bundle(path: Path, bundle: Bundle) -> str:
-    """Write a bundle and return its SHA-256; the same bundle gives the same bytes."""
+def bundle_bytes(bundle: Bundle) -> bytes:
+    """Return a bundle as the content of its file; the same bundle gives the same bytes."""
     head = {
         "form": FORM,
         "spec": asdict(bundle.spec),
@@ -101,7 +101,12 @@ def save_bundle(path: Path, bundle: Bundle) -> str:
         tensors[_FROZEN_INPUT] = bundle.frozen.input.contiguous()
         tensors[_FROZEN_OUTPUT] = bundle.frozen.output.contiguous()
     # One metadata key only: the order of several is not fixed in the file.
-    data = save_tensors(tensors, {"defectops": json.dumps(head, sort_keys=True)})
+    return save_tensors(tensors, {"defectops": json.dumps(head, sort_keys=True)})
+
+
+def save_bundle(path: Path, bundle: Bundle) -> str:
+    """Write a bundle and return its SHA-256."""
+    data = bundle_bytes(bundle)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

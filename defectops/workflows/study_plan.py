@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from defectops.errors import InputRefused
 from defectops.experiments.provenance import versions
 from defectops.experiments.studies import Plan
 from defectops.workflows.train_settings import read_train_settings
-from defectops.workflows.trials import trial_settings
+from defectops.workflows.trials import final_decay_share, trial_settings
 from defectops.workflows.tune_settings import including
 
 if TYPE_CHECKING:
@@ -33,20 +33,10 @@ def make_plan(ground: Ground, options: TuneOptions, threads: int) -> Plan:
     own = read_train_settings(ground.given, f"params.yaml: train.{ground.defect.key}").flat()
     space, first = including(options.as_space(), own)
     plan = Plan(
+        **_as_planned(options),
         defect=ground.defect.key,
-        seed=options.seed,
         space=space,
-        trials=options.trials,
-        generations=options.generations,
-        epochs=options.epochs,
-        seed_from=options.seed_from,
-        offspring=options.offspring,
-        sampler=options.sampler,
-        pruner=options.pruner,
-        objective=options.objective,
         first=(first,),
-        tolerance=options.tolerance,
-        patience=options.patience,
         threads=threads,
         data_sha256=ground.data_sha256,
         facts=plan_facts(ground),
@@ -55,17 +45,21 @@ def make_plan(ground: Ground, options: TuneOptions, threads: int) -> Plan:
     return plan
 
 
+def _as_planned(options: TuneOptions) -> dict[str, Any]:
+    """Return what a plan takes over as the options have it: all of them but the space."""
+    return {f.name: getattr(options, f.name) for f in fields(options) if f.name != "space"}
+
+
 def plan_facts(ground: Ground) -> dict[str, str]:
     """Return what else a study depends on: settings that it does not vary, and versions."""
     own = read_train_settings(ground.given, f"params.yaml: train.{ground.defect.key}")
     flat = {k: v for k, v in own.flat().items() if k not in {"seed", "threads"}}
     fixed = [asdict(ground.defect), flat, asdict(ground.conditioning), asdict(ground.measure)]
     digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    share = own.training.final_decay_epochs / own.training.epochs
     return {
         "preset": own.preset,
         "settings_sha256": digest,
-        "final_decay_share": repr(round(min(share, 1.0), 6)),
+        "final_decay_share": repr(round(final_decay_share(own), 6)),
         **versions(_VERSIONS),
     }
 

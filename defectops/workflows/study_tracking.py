@@ -52,7 +52,8 @@ class Told:
     numbers : callable
         Metrics of the epoch that was told last.
     picture : callable
-        Comparison map of the trial that ended last, ``uint8 (H, W, 3)``; None without one.
+        Comparison map of the trial that ended last, also of one that was pruned, ``uint8 (H, W,
+        3)``; None without one.
     datasets : sequence of (name, digest, source, context)
     weights : Path
         Folder of the trials' best weights.
@@ -115,7 +116,9 @@ class StudyRuns(Listener):
                 self._end(run_id, ending, reason)
             return
         if outcome is not None:
-            self._keep(run_id, outcome, self.told.picture())
+            self._keep(run_id, outcome)
+        if ending in {"complete", "pruned"}:
+            self._show(run_id, self.told.picture())
         self._end(run_id, ending, reason)
 
     def open_parent(self) -> str:
@@ -154,7 +157,7 @@ class StudyRuns(Listener):
             run = self.tracker.run(trial.run_id)
             if run.status == "RUNNING" or run.tags.get(STATE) != trial.state:
                 if trial.state == "complete":
-                    self._keep(trial.run_id, _outcome_of(trial), None)
+                    self._keep(trial.run_id, _outcome_of(trial))
                 self._end(trial.run_id, trial.state, trial.reason)
 
     def weights_of(self, trial: Trial) -> Path | None:
@@ -166,7 +169,7 @@ class StudyRuns(Listener):
             self.tracker.fetch(trial.run_id, f"{_WEIGHTS}/{path.name}", path.parent)
         return path if _is_right(path) else None
 
-    def _keep(self, run_id: str, outcome: Outcome, picture: Array | None) -> None:
+    def _keep(self, run_id: str, outcome: Outcome) -> None:
         sha256 = outcome.checkpoint_sha256
         weights = self.told.weights / f"{sha256}.safetensors"
         if weights.is_file():
@@ -176,6 +179,8 @@ class StudyRuns(Listener):
         best = {f"best/{n}": v for n, v in numbers.items()}
         self.tracker.metrics(run_id, best | values, int(numbers.get("best_epoch", 0)))
         self.tracker.tags(run_id, {"checkpoint.sha256": sha256})
+
+    def _show(self, run_id: str, picture: Array | None) -> None:
         if picture is not None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "dev.png"

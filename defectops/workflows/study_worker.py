@@ -192,7 +192,8 @@ def _told(root: Path, ground: Ground, evaluator: Evaluator, weights: Path) -> To
         datasets.append((f"{key} {side}", digest, images, side))
 
     def picture() -> Array | None:
-        return None if evaluator.model is None else dev_picture(evaluator.model, ground.dev)
+        model = evaluator.model()
+        return None if model is None else dev_picture(model, ground.dev)
 
     return Told(
         experiment=ground.defect.model_name,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from defectops.dataset.patches import epoch_batches
 from defectops.errors import ModelRefused
 from defectops.experiments.study_trials import Outcome, Step
 from defectops.learning import machine
-from defectops.learning.bundle import save_bundle
+from defectops.learning.bundle import bundle_bytes
 from defectops.learning.inference import LoadedModel, to_device
 from defectops.learning.networks import build, multiple_px
 from defectops.learning.training import TrainingState, fit, load_state, save_state
@@ -98,15 +98,19 @@ def trial_settings(
     """
     where = f"tune.{plan.defect}"
     own = read_train_settings(given, where)
-    share = own.training.final_decay_epochs / own.training.epochs
     chosen = {
         **params,
         "epochs": plan.epochs,
-        "final_decay_epochs": round(min(share, 1.0) * plan.epochs),
+        "final_decay_epochs": round(final_decay_share(own) * plan.epochs),
         "seed": seed,
         "threads": plan.threads,
     }
     return read_train_settings({**given, **chosen}, where)
+
+
+def final_decay_share(own: TrainSettings) -> float:
+    """Return over which share of a project's own epochs, 0 to 1, the rate falls to its end."""
+    return min(own.training.final_decay_epochs / own.training.epochs, 1.0)
 
 
 class Evaluator:
@@ -125,8 +129,6 @@ class Evaluator:
     ----------
     row : dict
         All numbers of the epoch that was yielded last, for whoever listens.
-    model : LoadedModel or None
-        Best weights of the trial that returned last.
     """
 
     def __init__(
@@ -141,7 +143,8 @@ class Evaluator:
         self.weights = weights
         self.fetch = fetch
         self.row: Row = {}
-        self.model: LoadedModel | None = None
+        self._model: LoadedModel | None = None
+        self._so_far: Callable[[], Bundle] | None = None
 
     def __call__(self, choice: Choice) -> Generator[Step, None, Outcome]:
         """Yield every epoch from 0, trained now or before; see `study_trials.Evaluate`.
@@ -153,25 +156,38 @@ class Evaluator:
         TrainingDiverged
             Loss or answer are not finite.
         """
-        self.model = None
+        self._model = self._so_far = None
         # First of all: who cannot tell what it was trained on is not trained.
         inherited = self._inherited(choice)
         settings = trial_settings(self.ground.given, self.plan, choice.params, choice.seed)
         identity = _identity(self.ground, settings, choice)
         state, rows = _resumed(choice.folder, identity)
+        if state is not None:
+            self._so_far = partial(self._packed, choice, settings, state, rows, inherited)
         for row in rows:
             yield self._told(row)
         for now, row in self._trained(choice, settings, state):
             state = now
             rows.append(row)
+            self._so_far = partial(self._packed, choice, settings, state, rows, inherited)
             # Rows first: they may be ahead of the checkpoint, never behind it.
             write_text(choice.folder / _ROWS, json.dumps(rows))
             save_state(choice.folder / _CHECKPOINT, state, identity)
             yield self._told(row)
-        if state is None:
+        model = self.model()
+        if state is None or model is None:
             raise RuntimeError("a trial without epochs")  # options refuse it before
-        bundle = self._packed(choice, settings, state, rows, inherited)
-        return self._outcome(choice, bundle, state)
+        return self._outcome(model, state)
+
+    def model(self) -> LoadedModel | None:
+        """Return the best weights of the trial that was carried out last, also of a part of it.
+
+        None if it had no epoch.
+        """
+        if self._model is None and self._so_far is not None:
+            bundle = self._so_far()
+            self._model = LoadedModel(bundle, to_device(bundle.network()))
+        return self._model
 
     def _told(self, row: Row) -> Step:
         self.row = row
@@ -233,15 +249,14 @@ class Evaluator:
         numbers = best_numbers(settings, state, rows)
         return packed(origin, state, numbers, _lineage(choice, state.epoch), inherited)
 
-    def _outcome(self, choice: Choice, bundle: Bundle, state: TrainingState) -> Outcome:
-        waiting = choice.folder / "best.safetensors"
-        sha256 = save_bundle(waiting, bundle)
+    def _outcome(self, model: LoadedModel, state: TrainingState) -> Outcome:
+        data = bundle_bytes(model.bundle)
+        sha256 = hashlib.sha256(data).hexdigest()
         with replacing(self.weights / f"{sha256}.safetensors") as temporary:
-            shutil.copyfile(waiting, temporary)
-        self.model = LoadedModel(bundle, to_device(bundle.network()))
-        ground, numbers = self.ground, bundle.training["metrics"]
+            temporary.write_bytes(data)
+        ground, numbers = self.ground, model.bundle.training["metrics"]
         values, found = objective_values(
-            self.plan.objective, state.best_iou, self.model, ground.dev, ground.measure
+            self.plan.objective, state.best_iou, model, ground.dev, ground.measure
         )
         facts = {n: numbers[n] for n in ("dev_iou", "threshold", "best_epoch")}
         return Outcome(values, sha256, {**facts, **found})

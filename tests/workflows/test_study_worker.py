@@ -278,6 +278,11 @@ def test_a_pruned_trial_says_so(tuning, monkeypatch):
     runs, _ = tuning.runs()
     assert runs[1, 1].status == "KILLED"
     assert runs[1, 1].tags["trial.state"] == "pruned"
+    pictures = [
+        tuning.tracker.records[runs[i, 1].run_id].artifacts["comparison/dev.png"] for i in range(3)
+    ]
+    assert all(p.startswith(b"\x89PNG") for p in pictures)
+    assert len(set(pictures)) == 3
     assert runs[1, 1].tags["ended.reason"] == "below its kin by 0.3"
     assert tuning.tracker.history(runs[1, 1].run_id, "dev/iou")
 
