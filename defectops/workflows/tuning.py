@@ -181,9 +181,11 @@ class _Worker:
         self.close()
 
     def close(self) -> str:
-        """Wait for its end, close what we hold of it, and return its last words."""
+        """Wait for its end, close what we hold of it, and return its last words, once."""
         self.process.wait()
         self.reader.join()
+        if self.stderr.closed:
+            return ""
         self.stderr.seek(0)
         lines = self.stderr.read().decode("utf-8", "replace").strip().splitlines()
         for stream in (self.process.stdin, self.process.stdout, self.stderr):
@@ -217,7 +219,7 @@ class _Crew:
         while self.workers:
             number, event = self.events.get()
             if event is None:
-                self.ended(self.workers.pop(number))
+                self.ended(self.workers[number])
             else:
                 self.heard(number, event)
 
@@ -266,6 +268,8 @@ class _Crew:
 
     def ended(self, worker: _Worker) -> None:
         said = worker.close()
+        # Only now: until it is reaped and closed, an interruption leaves it to `_stop`.
+        del self.workers[worker.number]
         code = worker.process.returncode
         if worker.failed is not None:
             raise worker.failed

@@ -17,7 +17,7 @@ from small_study import OPTIONS, TRAIN, write_project
 from defectops.errors import EnvironmentFault, InputRefused
 from defectops.experiments.ownership import started
 from defectops.workflows.tune_settings import TuneOptions
-from defectops.workflows.tuning import Session, tune
+from defectops.workflows.tuning import Session, _Worker, tune
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACING = ROOT / "tests/pipelines/tracing"
@@ -256,6 +256,25 @@ def test_other_data_cannot_join(here):
     shutil.copy("split/voids/train.npz", "split/voids/dev.npz")
     with pytest.raises(InputRefused, match="was begun with other data than are here"):
         here(Session(mode="join"))
+
+
+def test_a_stop_while_a_dead_worker_is_seen_to_leaves_no_process_behind(here, monkeypatch):
+    left = []
+
+    def interrupted(worker, close=_Worker.close):
+        if not left:
+            left.append(worker)
+            raise KeyboardInterrupt
+        return close(worker)
+
+    monkeypatch.setattr("defectops.workflows.tuning._WORKER", "antigravity.nothing")
+    monkeypatch.setattr(_Worker, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        here(Session())
+    (worker,) = left
+    assert worker.process.returncode == 1
+    assert worker.stderr.closed
+    assert worker.close() == ""
 
 
 def test_workers_that_die_again_and_again_are_an_error(here, monkeypatch):
