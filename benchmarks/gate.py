@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 CALIBRATION = Calibration(0.5, "synthesis", 100.0, 0.0)
-OPTIONS = MeasureOptions(objects=ObjectOptions(min_area_px=30), detail="main")
-DIAMETER_PX, SPREAD = 15.0, 0.25
-LENGTH_PX, WIDTH_PX = 110.0, 5.0
+OPTIONS = MeasureOptions(objects=ObjectOptions(min_area_px=20), detail="main")
+DIAMETER_PX, SPREAD = 12.0, 0.25
+LENGTH_PX, WIDTH_PX = 80.0, 5.0
 IOU, COUNT, SIZE = "iou", "number_density_error_percent", "mean_diameter_error_percent"
 LINES = "dislocation_density_error_percent"
 JUDGED: dict[Shape, tuple[str, ...]] = {"particle": (IOU, COUNT, SIZE), "line": (IOU, LINES)}
@@ -88,7 +88,7 @@ class Pack:
     shape: Shape
     images: int
     objects: float
-    size: tuple[int, int] = (256, 512)
+    size: tuple[int, int] = (192, 384)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def conditions() -> list[Condition]:
     """Return what is simulated. Each `worse` is so by its margin, as the column ``truly`` shows."""
     many = Pack("particles, 2 strips, 150 objects", "particle", 2, 75)
     few = Pack("particles, 2 strips, 20 objects", "particle", 2, 10)
-    ten = Pack("particles, 10 images, 150 objects", "particle", 10, 15, (160, 256))
+    ten = Pack("particles, 10 images, 150 objects", "particle", 10, 15, (128, 192))
     lines = Pack("lines, 2 strips, 60 objects", "line", 2, 30)
     plain, moody = Skill(), Skill(moods=0.08, lost=0.1, invented=0.1)
     sure = Skill(lost=0.0, invented=0.0, scatter=0.02)
@@ -271,13 +271,15 @@ class _Lines:
         new = self._drawn(rng, rng.poisson(skill.invented * self.width.size), pack.size)
         start = np.concatenate([self.start[kept], new.start])
         stop = np.concatenate([self.stop[kept], new.stop])
+        # In steps of a quarter pixel, so that lines of one width are drawn together.
         change = 1 + skill.growth + skill.scatter * rng.standard_normal(len(start))
-        return _Lines(start, stop, WIDTH_PX * change)
+        return _Lines(start, stop, np.round(4 * WIDTH_PX * change) / 4)
 
     def mask(self, size: tuple[int, int]) -> Array:
         out = np.zeros(size, dtype=bool)
-        for start, stop, width in zip(self.start, self.stop, self.width, strict=True):
-            out |= capsules(start[None], stop[None], float(width), size)
+        for width in np.unique(self.width):
+            same = self.width == width
+            out |= capsules(self.start[same], self.stop[same], float(width), size)
         return out
 
 
@@ -302,7 +304,7 @@ def wilson(hits: int, tries: int, z: float = 1.959964) -> tuple[float, float]:
     share = hits / tries
     middle = (share + z**2 / (2 * tries)) / (1 + z**2 / tries)
     half = z / (1 + z**2 / tries) * math.sqrt(share * (1 - share) / tries + (z / tries) ** 2 / 4)
-    return middle - half, middle + half
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def rows(repeats: int, seed: int, only: str | None) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from defectops.errors import LabelRefused
 from defectops.measurement.agreement import refuse_unlike_shapes
 from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.object_agreement import object_tiles
+from defectops.measurement.objects import as_instances
 from defectops.measurement.outline_agreement import line_tiles
 from defectops.measurement.paired import percent_error, tile_statistics
 from defectops.measurement.particle_quantities import observe_particles
@@ -147,6 +148,11 @@ class GateSample:
         return sum(len(m.objects) for m in self.label)
 
     @cached_property
+    def sums(self) -> dict[str, Array]:
+        """Columns of `agreement`."""
+        return {str(c): self.agreement[c].to_numpy(np.float64) for c in self.agreement}
+
+    @cached_property
     def image_of_tile(self) -> Array:
         """Number of the image of each tile."""
         names = list(dict.fromkeys(self.images))
@@ -194,17 +200,19 @@ def observe_sample(
             "prediction", "E_PAIR", f"{len(masks)} masks of {len(fields)} fields: give one for each"
         )
     chosen = replace(options, detail="main")
-    observe = observe_lines if shape == "line" else observe_particles
-    scales = _common_scales(fields)
-    label = tuple(
-        observe(f.label, s, chosen, f.ignore) for f, s in zip(fields, scales, strict=True)
+    see = _see_lines if shape == "line" else _see_particles
+    seen = [
+        see(replace(field, calibration=scale), np.asarray(mask, dtype=bool), chosen)
+        for field, scale, mask in zip(fields, _common_scales(fields), masks, strict=True)
+    ]
+    tiles = [s.tiles for s in seen]
+    return GateSample(
+        shape,
+        tuple(s.label for s in seen),
+        tuple(s.prediction for s in seen),
+        pd.concat(tiles, ignore_index=True) if tiles else pd.DataFrame(),
+        tuple(f.image for f in fields),
     )
-    prediction = tuple(
-        observe(m, s, chosen, f.ignore) for f, m, s in zip(fields, masks, scales, strict=True)
-    )
-    tiles = [_agreement(shape, f, m, chosen) for f, m in zip(fields, masks, strict=True)]
-    agreement = pd.concat(tiles, ignore_index=True) if tiles else pd.DataFrame()
-    return GateSample(shape, label, prediction, agreement, tuple(f.image for f in fields))
 
 
 def score_names(shape: Shape) -> tuple[str, ...]:
@@ -391,10 +399,35 @@ def _common_scales(fields: Sequence[Field]) -> list[Calibration]:
     return [Calibration(None, UNCALIBRATED) for _ in fields]
 
 
-def _agreement(shape: Shape, field: Field, mask: Array, options: MeasureOptions) -> pd.DataFrame:
-    tiles = object_tiles if shape == "particle" else line_tiles
-    own = tiles(mask, field.label, field.ignore, options=options.objects)
-    return pd.concat([_pixel_tiles(mask, field), own], axis="columns")
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One field: both measurements, and where both agree by tiles."""
+
+    label: Measurement
+    prediction: Measurement
+    tiles: pd.DataFrame
+
+
+def _see_particles(field: Field, mask: Array, options: MeasureOptions) -> _Seen:
+    pixels = _pixel_tiles(mask, field)
+    # Told apart once: that is most of the work. The correction for overlap needs the mask itself.
+    planes = [as_instances(plane, options.objects) for plane in (field.label, mask)]
+    given = planes if options.overlap == "none" else [field.label, mask]
+    label, prediction = (
+        observe_particles(plane, field.calibration, options, field.ignore) for plane in given
+    )
+    objects = object_tiles(planes[1], planes[0], field.ignore)
+    return _Seen(label, prediction, pd.concat([pixels, objects], axis="columns"))
+
+
+def _see_lines(field: Field, mask: Array, options: MeasureOptions) -> _Seen:
+    pixels = _pixel_tiles(mask, field)
+    label, prediction = (
+        observe_lines(plane, field.calibration, options, field.ignore)
+        for plane in (field.label, mask)
+    )
+    centres = line_tiles(mask, field.label, field.ignore, options=options.objects)
+    return _Seen(label, prediction, pd.concat([pixels, centres], axis="columns"))
 
 
 def _pixel_tiles(mask: Array, field: Field) -> pd.DataFrame:
@@ -426,7 +459,7 @@ def _statistics(sample: GateSample) -> dict[str, Statistic]:
 def _ratio(sample: GateSample, part: Sequence[str], whole: Sequence[str]) -> Statistic:
     if not sample.label:
         return lambda draws: np.full(len(draws), math.nan)
-    above, below = (sample.agreement[list(c)].sum(axis=1).to_numpy() for c in (part, whole))
+    above, below = (np.sum([sample.sums[c] for c in columns], axis=0) for columns in (part, whole))
 
     def statistic(draws: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
