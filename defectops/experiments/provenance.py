@@ -47,6 +47,13 @@ def git_tags(root: Path) -> dict[str, str]:
     return {"git.commit": commit or NONE, "git.dirty": dirty}
 
 
+def has_commit(root: Path, commit: str) -> bool | None:
+    """Return whether the project's repository has a commit; None outside a repository."""
+    if _git(root, "rev-parse", "HEAD") is None:
+        return None
+    return _git(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return ``version.<package>`` of what is installed, without importing it."""
     found = {"version.python": platform.python_version()}

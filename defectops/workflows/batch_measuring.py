@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,6 +290,7 @@ def _record(source: Source, micrograph: Micrograph, bench: Bench) -> dict[str, A
         "pixels_sha256": digest_of(micrograph.pixels),
         "shape": list(micrograph.pixels.shape),
         "calibration": list(astuple(micrograph.calibration)),
+        "masks": {k: relpath(p, source.path.parent) for k, p in masks.items() if p is not None},
         "masks_sha256": {k: file_sha256(p) for k, p in masks.items() if p is not None},
         "git_commit": bench.git_commit,
         "warnings": list(micrograph.warnings),

@@ -120,20 +120,12 @@ class Rows:
     def __init__(self, bench: Bench, twins: Mapping[str, str]) -> None:
         self.bench = bench
         self._twins = twins
-        self._told = {
-            s.defect.key: [
-                version("defectops"),
-                s.as_settings(),
-                bench.request.threshold_spread,
-                bench.request.pixel_size_sd_nm,
-            ]
-            for s in bench.segmenters
-        }
+        told = bench.as_settings()
+        self._told = {s.defect.key: told_of(told, s.defect.key) for s in bench.segmenters}
 
     def value_id(self, record: Mapping[str, Any], defect: str, what: str) -> str:
-        """Return the id of one value: of the image's row, a quantity, or an object."""
-        own = [record["image"], record["image_sha256"], record["calibration"]]
-        return id_of([*own, record["masks_sha256"].get(defect), defect, self._told[defect], what])
+        """Return the id of one value: of the image's row, or of a quantity."""
+        return value_id(record, defect, self._told[defect], what)
 
     def image_id(self, record: Mapping[str, Any], defect: str) -> str:
         """Return the id of the image's row for a type."""
@@ -213,6 +205,30 @@ def id_of(plain: object) -> str:
     """Return an id: the first 16 hexadecimal digits of the SHA-256 of plain values."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
+
+
+def told_of(settings: Mapping[str, Any], defect: str) -> list[Any]:
+    """Return what decides about the values of a type besides the picture.
+
+    Parameters
+    ----------
+    settings : mapping
+        From `Bench.as_settings`, also after it was written down and read again.
+    defect : str
+    """
+    names = ("threshold_spread", "pixel_size_sd_nm")
+    own = [settings["defectops"], settings["models"][defect]]
+    return own + [settings[name] for name in names]
+
+
+def value_id(record: Mapping[str, Any], defect: str, told: Sequence[Any], what: str) -> str:
+    """Return the id of a value of an image: ``image`` for its row, or a quantity's name.
+
+    It is made of whatever the value depends on, so that it stands for these inputs: the picture,
+    its calibration and mask, model and options (`told_of`).
+    """
+    own = [record["image"], record["image_sha256"], record["calibration"]]
+    return id_of([*own, record["masks_sha256"].get(defect), defect, list(told), what])
 
 
 def long_row(q: Quantity, value_id: str, defect: str, image: str) -> dict[str, Any]:
