@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from drawing import VOIDS, discs, field
+from drawing import VOIDS, discs, field, write_split
 
 from defectops.experiments.registry import RecordingRegistry
 from defectops.experiments.studies import close_study, open_study, state_of
@@ -39,12 +39,15 @@ SIDES = ("train", "dev", "gate", "test")
 
 
 def write_project(root):
-    """Write four sides and a params.yaml."""
+    """Write four sides, what tells of them, and a params.yaml."""
     noise = np.random.default_rng(0)
+    sides = {}
     for i, side in enumerate(SIDES):
         label = discs((64, 80), (20, 20 + 5 * i), (40, 60))
         shown = 2.0 * label + noise.normal(0, 0.5, label.shape)
-        save_fields(root / f"split/voids/{side}.npz", [field(label, shown, image=f"{side}.png")])
+        sides[side] = [field(label, shown, image=f"{side}.png")]
+        save_fields(root / f"split/voids/{side}.npz", sides[side])
+    write_split(root, **sides)
     sections = {"defects": {"voids": {}}, "train": {"default": TRAIN}, "tune": {"default": OPTIONS}}
     (root / "params.yaml").write_text(json.dumps(sections))
 
