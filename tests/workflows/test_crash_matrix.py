@@ -50,6 +50,5 @@ def test_whatever_comes_next_finds_the_old_state_or_the_new_one(before, tmp_path
 @pytest.mark.parametrize("kind", list(MOVES))
 def test_the_table_of_the_how_to_is_what_happens(tmp_path, kind):
     found = table(rows(tmp_path, kind))
-    print(found)
     page = crash_matrix.ROOT / "docs/how-to/recover-a-champion.md"
     assert found in page.read_text(encoding="utf-8")
