@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from defectops.experiments import changing
-from defectops.experiments.champions import checked_champion
+from defectops.experiments import changing, journal
+from defectops.experiments.accesses import record_access
+from defectops.experiments.champions import checked_champion, read_champion, write_champion
 from defectops.experiments.changing import Note
 from defectops.experiments.health import examine, places_of
 from defectops.experiments.ownership import this_process
@@ -126,3 +127,67 @@ def test_an_edited_champion_file(places, tracker, registry):
     move(places, registry)
     places.file.write_text(json.dumps({"model": "defectops-voids"}))
     assert codes(examine(places.root, tracker, registry, True)) == [("E_CHAMPION", 5, False)]
+
+
+def test_edited_and_missing_evidence(places, tracker, registry):
+    move(places, registry)
+    move(places, registry, "second")
+    first, second = sorted(places.evidence.iterdir())
+    first.write_text(first.read_text().replace("run", "ran"))
+    second.unlink()
+    found = examine(places.root, tracker, registry, mend=True)
+    assert codes(found) == [("E_EVIDENCE", 5, False), ("N_EVIDENCE", 0, False)]
+    assert "1 of 2 lines" in found[1].message
+    first.write_text("{")
+    assert examine(places.root, tracker, registry, mend=False)[0].code == "E_EVIDENCE"
+
+
+def test_a_ledger_shorter_than_the_journal_knows(places, tracker, registry):
+    move(places, registry)
+    for _ in range(2):
+        record_access(places, read_champion(places), "t" * 64)
+    move(places, registry, "second")
+    assert examine(places.root, tracker, registry, mend=True) == []
+    lines = places.accesses.read_text().splitlines(keepends=True)
+    places.accesses.write_text(lines[0])
+    found = examine(places.root, tracker, registry, mend=True)
+    assert codes(found) == [("E_JOURNAL", 5, False)]
+    assert "the journal knows of 2 accesses, the rest was cut off" in found[0].message
+
+
+def test_journal_and_champion_file_cut_off_together_are_found_out_by_the_tags(
+    places, tracker, registry
+):
+    move(places, registry)
+    files = {p: p.read_bytes() for p in (places.file, places.journal, places.bundle)}
+    move(places, registry, "second")
+    for path, data in files.items():
+        path.write_bytes(data)
+    looked = examine(places.root, tracker, registry, mend=False)
+    assert codes(looked) == [("E_REGISTRY", 5, False)]
+    assert "version 2 with a journal of 2 lines" in looked[0].message
+    assert registry.alias(places.model, "champion") == 2
+    mended = examine(places.root, tracker, registry, mend=True)
+    assert codes(mended) == [("E_REGISTRY", 0, True)]
+    assert registry.alias(places.model, "champion") == 1
+    assert examine(places.root, tracker, registry, mend=False) == []
+
+
+def test_a_line_rewritten_with_all_digests_is_found_out_by_the_tags(places, tracker, registry):
+    move(places, registry)
+    (entry,) = journal.read(places.journal)
+    forged = replace(entry, reason="invented").after(None)
+    journal.write(places.journal, [forged])
+    write_champion(places, replace(read_champion(places), journal_sha256=forged.sha256))
+    assert codes(examine(places.root, tracker, registry, False)) == [("E_REGISTRY", 5, False)]
+
+
+def test_a_registry_that_lost_the_champion_but_names_another(places, tracker, registry):
+    move(places, registry)
+    other = RecordingRegistry()
+    stray = places.root / "stray"
+    stray.write_bytes(b"stray")
+    other.submit(places.model, stray, "run", {}, {})
+    other.set_alias(places.model, "champion", 1)
+    assert codes(examine(places.root, tracker, other, mend=True)) == [("E_REGISTRY", 0, True)]
+    assert other.stored[places.model, other.alias(places.model, "champion")] == b"first"
