@@ -1,12 +1,19 @@
-"""``defectops models``: which versions there are, and who was champion when."""
+"""``defectops models``: which versions there are, what is in them, who was champion when."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from defectops.cli import output
+
+if TYPE_CHECKING:
+    from defectops.defects import DefectType
+    from defectops.experiments.registry import Registry
+    from defectops.measurement.quantities import MeasureOptions
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -17,7 +24,7 @@ app = typer.Typer(
 
 @app.callback()
 def models() -> None:
-    """List registered versions and the history of champions."""
+    """List, show, compare, check and hand on models; the history of champions."""
 
 
 @app.command(
@@ -49,16 +56,13 @@ def history(
     json: bool = typer.Option(False, "--json", help="Print the journal as JSON."),
 ) -> None:
     """Tell who moved which model to champion, when and why; the chain of digests is checked."""
-    from defectops.experiments.accesses import read_accesses, summed
-    from defectops.workflows.champions import places_of
-    from defectops.workflows.listing_models import champion_history
+    from defectops.workflows.listing_models import champion_history, test_side_accesses
     from defectops.workflows.parameters import load_parameters
 
     root = Path()
     kind = load_parameters(root).defect(defect)
     rows = champion_history(root, kind)
-    known = max((int(row.get("test_accesses", 0)) for row in rows), default=0)
-    opened = summed(read_accesses(places_of(root, kind), known))
+    opened = test_side_accesses(root, kind, rows)
     if json:
         output.as_json(rows)
         return
@@ -99,6 +103,153 @@ def repair(
     if not done.bundle:
         output.note(f"its bundle is not here: `dvc checkout champions/{defect}` or `dvc pull`")
     after_move(root, parameters, kind)
+
+
+_NAME = "A version (voids/7, voids@champion, models:/defectops-voids/7), a bundle or a folder."
+
+
+@app.command(
+    epilog="\b\nExamples:\n  defectops models show voids@champion\n"
+    "  defectops models show voids/7 --card"
+)
+def show(
+    name: str = typer.Argument(help=_NAME),
+    card: bool = typer.Option(False, "--card", help="Print its model card, Markdown."),
+    json: bool = typer.Option(False, "--json", help="Print all of it as JSON."),
+) -> None:
+    """Tell what is known of a model: network, threshold, data, scores, range, lineage."""
+    from tempfile import TemporaryDirectory
+
+    from defectops.cli import model_tables
+    from defectops.workflows.describing_models import described
+    from defectops.workflows.exporting_models import card_of
+    from defectops.workflows.model_finding import find_model
+
+    with TemporaryDirectory(prefix="defectops-") as scratch:
+        found = find_model(name, _store, Path(scratch))
+        facts, text = described(found), card_of(found)
+    if json:
+        output.as_json({**facts, "card": text})
+    elif card:
+        for line in text.splitlines():
+            output.line(line)
+    else:
+        model_tables.show_facts(facts)
+
+
+@app.command(
+    epilog="\b\nExamples:\n  defectops models diff voids@champion voids/7\n"
+    "  defectops models diff voids/6 voids/7 --json"
+)
+def diff(
+    one: str = typer.Argument(help=_NAME),
+    two: str = typer.Argument(help="Likewise; changes are this one minus the first."),
+    everything: bool = typer.Option(False, "--all", help="Also list what is the same."),
+    json: bool = typer.Option(False, "--json", help="Print all of it as JSON."),
+) -> None:
+    """Set two models side by side: parameters, data, scores and quantities with intervals.
+
+    Both segment the gate pack, if there is one here and neither was trained on it; the intervals
+    of the change are paired. Nothing is judged: that does `promote --dry-run`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from defectops.cli import model_tables
+    from defectops.workflows.comparing_models import as_mapping, compare
+    from defectops.workflows.describing_models import described, differences
+    from defectops.workflows.model_finding import find_model
+
+    with TemporaryDirectory(prefix="defectops-") as scratch:
+        a, b = (find_model(name, _store, Path(scratch)) for name in (one, two))
+        rows = differences(described(a), described(b), everything)
+        compared = compare(Path(), a, b, _measuring(a.defect.key))
+    if json:
+        named = {"a": a.name, "b": b.name, "differences": rows}
+        output.as_json({**named, "gate": as_mapping(compared)})
+        return
+    model_tables.show_differences(rows, a.name, b.name)
+    model_tables.show_comparison(compared, a.name, b.name)
+
+
+@app.command(
+    epilog="\b\nExamples:\n  defectops models verify voids@champion\n"
+    "  defectops models verify model.safetensors --sha256 1f0c..."
+)
+def verify(
+    name: str = typer.Argument(help=_NAME),
+    sha256: str | None = typer.Option(None, "--sha256", help="Digest a file must have."),
+    json: bool = typer.Option(False, "--json", help="Print what was checked as JSON."),
+) -> None:
+    """Check that a model is what it was and answers as it did; nothing in it is run.
+
+    Digest, form and weights of the bundle, its answer to its own test, the folder around it, and
+    of a version its tags and the champion file. Ends with 2 when the model is refused, with 5 when
+    it is not what was recorded. A file or folder can be checked on any machine.
+    """
+    from dataclasses import asdict
+
+    from defectops.cli import model_tables
+    from defectops.workflows.verifying_models import verify_path, verify_version
+    from defectops.workflows.version_names import parse, resolve
+
+    meant = parse(name)
+    if isinstance(meant, Path):
+        found = verify_path(meant, sha256)
+    else:
+        defects, registry = _store()
+        kind, version = resolve(meant, defects, registry)
+        found = verify_version(Path(), kind, version, registry)
+    if json:
+        output.as_json(asdict(found))
+    else:
+        model_tables.show_verified(found)
+
+
+@app.command(
+    epilog="\b\nExamples:\n  defectops models export voids@champion --out voids-model\n"
+    "  defectops models export voids/7 --out voids-model --force"
+)
+def export(
+    name: str = typer.Argument(help=_NAME),
+    out: Path = typer.Option(..., "--out", help="Folder to write; it must not be there yet."),
+    force: bool = typer.Option(False, "--force", help="Replace an earlier export."),
+    json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
+) -> None:
+    """Write a model as a folder to hand on: bundle, model card, what MLflow needs to load it."""
+    from tempfile import TemporaryDirectory
+
+    from defectops.workflows.exporting_models import export_model
+    from defectops.workflows.model_finding import find_model
+
+    with TemporaryDirectory(prefix="defectops-") as scratch:
+        found = find_model(name, _store, Path(scratch))
+        export_model(found, out, force)
+    files = sorted(p.name for p in out.iterdir())
+    if json:
+        output.as_json({"name": found.name, "sha256": found.sha256, "files": files})
+    else:
+        output.line(f"{found.name}: written to {out} ({', '.join(files)})")
+
+
+def _store() -> tuple[Mapping[str, DefectType], Registry]:
+    from defectops.cli.promotions import opened
+
+    parameters, registry = opened(Path())
+    return parameters.defects, registry
+
+
+def _measuring(defect: str) -> MeasureOptions:
+    """Return the project's options of the stage ``quantify``; the defaults where it has none."""
+    from defectops.measurement.quantities import MeasureOptions
+    from defectops.settings import PARAMS
+    from defectops.workflows.parameters import load_parameters
+
+    if not Path(PARAMS).is_file():
+        return MeasureOptions()
+    parameters = load_parameters(Path())
+    if defect not in parameters.defects:
+        return MeasureOptions()
+    return parameters.options("quantify", defect, MeasureOptions)
 
 
 def _cell(value: object, column: str) -> object:

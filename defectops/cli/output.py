@@ -26,10 +26,15 @@ def as_json(data: Any) -> None:
     sys.stdout.write("\n")
 
 
+def is_terminal() -> bool:
+    """Whether a person reads what is printed, as against a file or a program."""
+    return sys.stdout.isatty()
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """Write a table: drawn by Rich in a terminal, tab-separated with a header when piped."""
     cells = [[one_line("" if c is None else str(c)) for c in row] for row in rows]
-    if not sys.stdout.isatty():
+    if not is_terminal():
         for row in [list(columns), *cells]:
             sys.stdout.write("\t".join(row) + "\n")
         return

@@ -67,6 +67,11 @@ def check_mlflow_model(
     return folder / BUNDLE
 
 
+def read_card(folder: Path) -> str:
+    """Return the model card in a folder, empty if there is none; it is text and nothing else."""
+    return _text(folder, CARD) if (folder / CARD).exists() else ""
+
+
 def _entries(folder: Path) -> set[str]:
     try:
         return {entry.name for entry in folder.iterdir()}
