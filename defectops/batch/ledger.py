@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from defectops.batch.items import Item
 
 FORM = 1
-_WORK = ".work"
-_RECORD = "record.json"
+WORK, PLAN = ".work", "plan.json"
+RECORD = "record.json"
 _TIMING = "timing.csv"
 
 
@@ -99,7 +99,7 @@ class Ledger:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.work = out / _WORK
+        self.work = out / WORK
         self._plan: dict[str, Any] = {}
 
     @contextlib.contextmanager
@@ -165,7 +165,7 @@ class Ledger:
         staying = {name for own in files for name in own}
         for key in before.keys() - keys:
             self._forget(key, [name for name in before[key] if name not in staying])
-        write_text(self.work / "plan.json", json.dumps(plan, indent=1, sort_keys=True) + "\n")
+        write_text(self.work / PLAN, json.dumps(plan, indent=1, sort_keys=True) + "\n")
         self._plan = json.loads(json.dumps(plan))
 
     def start_over(self, tables: Sequence[str]) -> None:
@@ -174,7 +174,7 @@ class Ledger:
             self._forget(row["key"], row["files"])
         for name in tables if self._plan else ():
             (self.out / name).unlink(missing_ok=True)
-        (self.work / "plan.json").unlink(missing_ok=True)
+        (self.work / PLAN).unlink(missing_ok=True)
         self._plan = {}
 
     def refuse_foreign(self, tables: Sequence[str]) -> None:
@@ -199,7 +199,7 @@ class Ledger:
         """Return what was kept of an item, None if its work was not finished."""
         folder = self.work / item.key
         try:
-            text = (folder / _RECORD).read_text(encoding="utf-8")
+            text = (folder / RECORD).read_text(encoding="utf-8")
             timing = (folder / _TIMING).read_text(encoding="utf-8")
             row = json.loads(text)
             told = row["record"], row["digests"], row["files"]
@@ -207,12 +207,12 @@ class Ledger:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError) as error:
-            raise _damaged(folder / _RECORD, str(error)) from error
+            raise _damaged(folder / RECORD, str(error)) from error
 
     def keep(self, item: Item, digests: Mapping[str, str], parts: Parts) -> None:
         """Write down what an item left; either all of it counts, or nothing."""
         folder = self.work / item.key
-        (folder / _RECORD).unlink(missing_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
         for name, data in parts.files.items():
             _write(self.out / name, data)
         for name, data in parts.kept.items():
@@ -225,7 +225,7 @@ class Ledger:
             "record": parts.record,
         }
         text = json.dumps(record, sort_keys=True, allow_nan=False)
-        write_text(folder / _RECORD, text + "\n")
+        write_text(folder / RECORD, text + "\n")
 
     def drop(self, item: Item) -> None:
         """Delete whatever an item left, since it is refused now."""
@@ -233,13 +233,13 @@ class Ledger:
         self._forget(item.key, [name for row in rows for name in row["files"]])
 
     def _forget(self, key: str, files: Sequence[str]) -> None:
-        (self.work / key / _RECORD).unlink(missing_ok=True)
+        (self.work / key / RECORD).unlink(missing_ok=True)
         for name in files:
             (self.out / name).unlink(missing_ok=True)
         shutil.rmtree(self.work / key, ignore_errors=True)
 
     def _read_plan(self) -> dict[str, Any]:
-        path = self.work / "plan.json"
+        path = self.work / PLAN
         try:
             plan = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
