@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from defectops.batch.items import Item
 from defectops.batch.ledger import Ledger, Parts
-from defectops.errors import InputRefused, MicrographRefused, one_line
+from defectops.errors import DefectopsError, InputRefused, MicrographRefused, one_line
 
 Work = Callable[[Item, Mapping[str, str]], Parts]
+Explain = Callable[[Exception], str | None]
+
+BUG = "E_BUG"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def run(
     work: Work,
     ledger: Ledger,
     listen: Callable[[Progress], None] = lambda _: None,
+    explain: Explain = lambda _: None,
 ) -> list[Refusal]:
     """Carry out the work on every item that is not done yet.
 
@@ -44,11 +48,14 @@ def run(
         As in the ledger's plan.
     work : callable
         Takes an item and the digests of its files, returns what is left of it. `InputRefused`
-        puts the item aside; any other error ends the run.
+        and `MemoryError` put the item aside; every other error of ours ends the run.
     ledger : Ledger
         Held by this process.
     listen : callable
         Hears of each item.
+    explain : callable
+        Takes an exception that nobody foresaw; says what to tell the user, and the item is put
+        aside with the code ``E_BUG``, or returns None, and the run ends with it.
 
     Returns
     -------
@@ -58,14 +65,14 @@ def run(
     """
     refused = []
     for item in items:
-        progress = _one(item, work, ledger)
+        progress = _one(item, work, ledger, explain)
         if progress.refusal is not None:
             refused.append(progress.refusal)
         listen(progress)
     return refused
 
 
-def _one(item: Item, work: Work, ledger: Ledger) -> Progress:
+def _one(item: Item, work: Work, ledger: Ledger, explain: Explain) -> Progress:
     try:
         digests = item.digests()
         if ledger.find(item, digests) is not None:
@@ -73,14 +80,26 @@ def _one(item: Item, work: Work, ledger: Ledger) -> Progress:
         parts = work(item, digests)
         if item.digests() != digests:
             raise MicrographRefused(item.name, "E_IO", "was changed while it was read; run again")
-    except InputRefused as error:
+    except Exception as error:
+        refusal = _aside(item, error, explain)
+        if refusal is None:
+            raise
         ledger.drop(item)
-        own = error.subject in (item.name, one_line(item.path.name))
-        why = error.message if own else f"{error.subject}: {error.message}"
-        return Progress(item, fresh=True, refusal=Refusal(item.name, error.code, why))
-    except MemoryError:
-        ledger.drop(item)
-        why = "not enough memory for this picture; crop it, or use a larger machine"
-        return Progress(item, fresh=True, refusal=Refusal(item.name, "E_MEMORY", why))
+        return Progress(item, fresh=True, refusal=refusal)
     ledger.keep(item, digests, parts)
     return Progress(item, fresh=True)
+
+
+def _aside(item: Item, error: Exception, explain: Explain) -> Refusal | None:
+    """Return why an item is put aside; None if the error concerns more than this item."""
+    if isinstance(error, InputRefused):
+        own = error.subject in (item.name, one_line(item.path.name))
+        why = error.message if own else f"{error.subject}: {error.message}"
+        return Refusal(item.name, error.code, why)
+    if isinstance(error, MemoryError):
+        why = "not enough memory for this picture; crop it, or use a larger machine"
+        return Refusal(item.name, "E_MEMORY", why)
+    if isinstance(error, DefectopsError):
+        return None
+    said = explain(error)
+    return None if said is None else Refusal(item.name, BUG, said)

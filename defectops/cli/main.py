@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from defectops.cli.rim import guarded
+from defectops.cli.supervision import OURS_ALONE
 
 
 class Noun(NamedTuple):
@@ -96,4 +97,8 @@ def run(arguments: list[str] | None = None) -> int:
     if debug:
         words.remove("--debug")
     command = get_command(app)
-    return guarded(lambda: command.main(words, "defectops", standalone_mode=False), debug)
+    # Only a process that is ours alone may be forked.
+    ours_alone = {OURS_ALONE: arguments is None}
+    return guarded(
+        lambda: command.main(words, "defectops", standalone_mode=False, obj=ours_alone), debug
+    )

@@ -116,7 +116,7 @@ class Pace:
         rate = self._fresh / seconds
         left = round((self.total - self.done) / rate)
         hours, minutes = divmod(left // 60, 60)
-        return f"{rate:.2f} images/s, {hours}:{minutes:02}:{left % 60:02} left"
+        return f"{rate:.2g} images/s, {hours}:{minutes:02}:{left % 60:02} left"
 
     def line(self) -> str:
         """Return the state as a line without control characters."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectops.batch.engine import Refusal, run
+from defectops.batch.engine import BUG, Refusal, run
 from defectops.batch.items import Item, find_items, with_sidecars
 from defectops.batch.ledger import Kept, Ledger, Parts
-from defectops.cli import output
+from defectops.cli import output, rim
 from defectops.cli.progress import batch_progress
 from defectops.errors import InputRefused, SettingsRefused
 from defectops.reporting import numbers
@@ -41,7 +41,7 @@ _MAIN = (
 def carry_out(
     request: BatchRequest, paths: Sequence[str], out: Path, *, new: bool, json: bool
 ) -> int:
-    """Carry a batch out and return the exit code: 2 if files were refused."""
+    """Carry a batch out and return the exit code: 2 if files were refused, 1 for a bug."""
     from defectops.workflows.batch_summary import TABLES, write_results
 
     rows = _told(request)
@@ -62,6 +62,8 @@ def carry_out(
 
         summary = write_results(out, images, refused, bench)
         _show(summary, images, bench, out, json=json)
+    if any(one.code == BUG for one in refused):
+        return rim.BUG
     return _REFUSED if refused else 0
 
 
@@ -138,12 +140,17 @@ def _measure(
     for text in bench.notes:
         output.note(f"note: {text}")
     with batch_progress(len(items)) as listen:
-        refused = run(items, work, ledger, listen=lambda done: listen(done.fresh))
+        refused = run(items, work, ledger, lambda done: listen(done.fresh), _explain)
     for one in refused[:_SHOWN]:
         output.note(f"{one.name}: {one.code}: {one.reason}")
     if len(refused) > _SHOWN:
         output.note(f"and {len(refused) - _SHOWN} more, all in quarantine.csv")
     return refused
+
+
+def _explain(error: Exception) -> str | None:
+    """Say what to tell of an error that nobody foresaw; None if the next image would meet it."""
+    return None if rim.machine_fails(error) else rim.as_bug(error)
 
 
 def _show(

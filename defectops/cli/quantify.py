@@ -16,6 +16,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
     "  defectops quantify --manifest images.csv --model models:/defectops-voids/7 --out measured"
 )
 def quantify(
+    context: typer.Context,
     paths: list[str] = typer.Argument(
         None, help="Micrographs: files, folders, quoted patterns ('**' for any folders)."
     ),
@@ -96,10 +97,7 @@ def quantify(
     densities per volume are left out. In a project, types, options and material are those of
     params.yaml.
     """
-    from defectops.cli.importing import thickness
-    from defectops.cli.quantified import carry_out
-    from defectops.imaging.raster import MAX_PIXELS
-    from defectops.workflows.batch_choosing import BatchRequest
+    from defectops.cli.supervision import OURS_ALONE, supervised
 
     options = {
         "border": border,
@@ -115,18 +113,27 @@ def quantify(
         "level": level,
         "seed": seed,
     }
-    request = BatchRequest(
-        defects=tuple(defect),
-        models=tuple(model),
-        manifest=manifest,
-        pixel_size_nm=pixel_size_nm,
-        pixel_size_sd_nm=pixel_size_sd_nm,
-        uncalibrated=uncalibrated,
-        thickness=thickness(thickness_nm),
-        threshold_spread=threshold_spread,
-        max_pixels=max_pixels or MAX_PIXELS,
-        accept_out_of_range=accept_out_of_range,
-        check=check,
-        options={name: value for name, value in options.items() if value is not None},
-    )
-    return carry_out(request, paths or [], out, new=new, json=json)
+
+    def call() -> int:
+        # Whatever starts threads is imported in the child.
+        from defectops.cli.importing import thickness
+        from defectops.cli.quantified import carry_out
+        from defectops.imaging.raster import MAX_PIXELS
+        from defectops.workflows.batch_choosing import BatchRequest
+
+        request = BatchRequest(
+            defects=tuple(defect),
+            models=tuple(model),
+            manifest=manifest,
+            pixel_size_nm=pixel_size_nm,
+            pixel_size_sd_nm=pixel_size_sd_nm,
+            uncalibrated=uncalibrated,
+            thickness=thickness(thickness_nm),
+            threshold_spread=threshold_spread,
+            max_pixels=max_pixels or MAX_PIXELS,
+            accept_out_of_range=accept_out_of_range,
+            options={name: value for name, value in options.items() if value is not None},
+        )
+        return carry_out(request, paths or [], out, new=new, json=json)
+
+    return supervised(call) if context.obj[OURS_ALONE] else call()

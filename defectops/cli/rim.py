@@ -90,14 +90,22 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         )
     if isinstance(error, MemoryError):
         return ENVIRONMENT, "defectops: E_MEMORY: not enough memory; use smaller images or windows"
-    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+    if machine_fails(error) and isinstance(error, OSError):
         return ENVIRONMENT, one_line(
             f"{error.filename or 'defectops'}: E_IO: {error.strerror}; mend it and run again"
         )
-    return BUG, one_line(
-        f"defectops: E_BUG: {type(error).__name__}: {str(error)[:200]}; a bug of ours, "
-        f"please report it with {_log(error)}"
-    )
+    return BUG, f"defectops: E_BUG: {as_bug(error)}"
+
+
+def machine_fails(error: BaseException) -> bool:
+    """Say whether an error is the disk's or the system's: the next file would meet it too."""
+    return isinstance(error, OSError) and error.errno in _ENVIRONMENT
+
+
+def as_bug(error: BaseException) -> str:
+    """Write the traceback of a bug to the log; return the sentence that names it."""
+    said = f"{type(error).__name__}: {str(error)[:200]}"
+    return one_line(f"{said}; a bug of ours, please report it with {_log(error)}")
 
 
 def _usage(error: typer.TyperException) -> str:

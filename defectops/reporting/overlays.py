@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from defectops.micrograph import Array, Calibration
 
 MAX_SIDE_PX = 2048
-_BAR_SHARE = 0.012
+_BAR_SHARE = 0.007
+_OUTLINE = 255  # its place in the palette
+_WHITE = 254
 
 
 def overlay_png(pixels: Array, labels: Array, colour: str, calibration: Calibration) -> bytes:
@@ -41,12 +43,15 @@ def overlay_png(pixels: Array, labels: Array, colour: str, calibration: Calibrat
     grey = _grey(_reduced(pixels, factor))
     small = labels[factor // 2 :: factor, factor // 2 :: factor]
     small = small[: grey.shape[0], : grey.shape[1]]
-    picture = np.repeat(grey[..., None], 3, axis=2)
-    picture[find_boundaries(small, mode="inner")] = _rgb(colour)
-    image = Image.fromarray(picture)
+    image = Image.fromarray(grey)
     _draw_bar(image, calibration, factor)
+    # A palette of greys and one colour: a third of the bytes of a coloured picture of noise.
+    shades = np.minimum(np.asarray(image), _OUTLINE - 1)
+    picture = np.where(find_boundaries(small, mode="thick"), np.uint8(_OUTLINE), shades)
+    drawn = Image.fromarray(picture)
+    drawn.putpalette([*(v for v in range(_OUTLINE) for _ in "rgb"), *_rgb(colour)])
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    drawn.save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -78,10 +83,10 @@ def _draw_bar(image: Image.Image, calibration: Calibration, factor: int) -> None
     bar = scale_bar(image.width, None if size is None else size * factor)
     text = bar.text if size is not None or factor == 1 else f"{bar.length_px * factor:g} px"
     thick = max(3, round(_BAR_SHARE * image.height))
-    font = ImageFont.load_default(size=max(11, 3 * thick))
+    font = ImageFont.load_default(size=max(12, 3 * thick))
     left, bottom = round(0.03 * image.width), round(0.96 * image.height)
     draw = ImageDraw.Draw(image)
     box = (left, bottom - thick, left + round(bar.length_px), bottom)
-    draw.rectangle(box, fill="white", outline="black")
+    draw.rectangle(box, fill=_WHITE, outline=0)
     where = (left, bottom - thick - 2)
-    draw.text(where, text, "white", font, "ls", stroke_width=1, stroke_fill="black")
+    draw.text(where, text, _WHITE, font, "ls", stroke_width=1, stroke_fill=0)
