@@ -50,7 +50,7 @@ from defectops.settings import tracking_uri
 from defectops.workflows import study_worker
 from defectops.workflows.study_plan import make_plan
 from defectops.workflows.study_worker import Shells, carry_out
-from defectops.workflows.trials import Evaluator, Ground, load_ground, trial_settings
+from defectops.workflows.trials import Evaluator, Ground, load_ground, settings_of
 from defectops.workflows.tune_settings import TuneOptions
 from defectops.workflows.tuning import Session, tune
 
@@ -102,7 +102,7 @@ class Paired(Evaluator):
         self.bare_s.append(time.perf_counter() - started)
 
     def _bare(self, choice: Choice) -> Iterator[EpochRecord]:
-        chosen = trial_settings(self.ground.given, self.plan, choice.params, choice.seed)
+        chosen = settings_of(self.ground, self.plan, choice)
         seed, train = chosen.training.seed, self.ground.train
         return fit(
             build(chosen.network, seed),

@@ -20,8 +20,8 @@ from defectops.dataset.synthesis import draw, small
 from defectops.experiments.search_space import Space, Value
 from defectops.imaging.conditioning import ConditioningOptions, condition
 from defectops.learning.inference import predict
-from defectops.learning.networks import NetworkSpec, build
-from defectops.learning.training import EpochRecord, TrainingOptions, fit
+from defectops.learning.networks import NetworkSpec, build, multiple_px
+from defectops.learning.training import EpochRecord, TrainingOptions, evaluate_dev, fit
 from defectops.micrograph import Calibration, Field, Region
 
 DEFECT = "voids"
@@ -83,6 +83,14 @@ def train(
         task.dev,
         options,
     )
+
+
+def dev_iou(task: Task, weights: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Return the dev IoU of weights, and the threshold that it takes."""
+    network = build(_NETWORK)
+    network.load_state_dict(weights)
+    point = evaluate_dev(network, task.dev, multiple_px(_NETWORK), "float32")
+    return point.iou, point.threshold
 
 
 def held_out_iou(task: Task, weights: Mapping[str, Tensor], threshold: float) -> float:

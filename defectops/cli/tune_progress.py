@@ -49,6 +49,7 @@ class Row:
     result: float | None = None
     parent: int | None = None
     before: int = 0
+    planned: int = 0
     remark: str = ""
     here: bool = False
 
@@ -129,8 +130,8 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Return how long the study may still take at most; None before the first epoch.
 
-        As if no trial were pruned and no generation left out; so it can only be too long. The
-        pace is that of the last epochs.
+        As if no trial were pruned, no generation left out and none trained longer than those so
+        far. The pace is that of the last epochs.
         """
         if not self._seconds:
             return None
@@ -138,7 +139,8 @@ class Progress:
         cold += self.epochs * (self.trials - sum(not r.generation for r in self.rows.values()))
         warm = sum(self._left(r) for r in self.rows.values() if r.generation)
         known = sum(bool(r.generation) for r in self.rows.values())
-        warm += self.epochs * (self.generations * self.offspring - known)
+        longest = max((self._planned(r) for r in self.rows.values()), default=self.epochs)
+        warm += longest * (self.generations * self.offspring - known)
         left = 0 if self.done else max(cold, 0) + max(warm, 0)
         return left * sum(self._seconds) / len(self._seconds) / self.workers
 
@@ -192,15 +194,18 @@ class Progress:
             str(row.index),
             str(row.generation),
             row.state,
-            f"{row.epoch}/{self.epochs}",
+            f"{row.epoch}/{self._planned(row)}",
             _three(row.value),
             _three(peak),
             "" if row.parent is None else f"#{row.parent}, {row.before} ep",
             row.remark,
         )
 
+    def _planned(self, row: Row) -> int:
+        return row.planned or self.epochs
+
     def _left(self, row: Row) -> int:
-        return 0 if row.finished else max(self.epochs - row.epoch, 0)
+        return 0 if row.finished else max(self._planned(row) - row.epoch, 0)
 
     def adopt(self, state: StudyState, plan: Plan) -> None:
         """Take over a study as its store knows it: what was there before, and others' trials.
@@ -223,6 +228,7 @@ class Progress:
     def _began(self, event: Mapping[str, Any]) -> str:
         row = Row(event["index"], event["generation"], parent=event["parent"], here=True)
         row.before = int(event.get("kin_epochs") or 0)
+        row.planned = int(event.get("epochs") or 0)
         self.rows[row.index] = row
         again = f", attempt {event['attempt']}" if event.get("attempt", 1) > 1 else ""
         start = "" if row.parent is None else f" from trial {row.parent} ({row.before} epochs)"
@@ -235,7 +241,8 @@ class Progress:
         self._seconds.append(float(event["seconds"]))
         best = self.best
         so_far = "" if best is None else f", best so far {_number(best.result):.3f}"
-        return f"{self._of(row)} epoch {row.epoch}/{self.epochs} dev IoU {row.value:.3f}{so_far}"
+        epoch = f"epoch {row.epoch}/{self._planned(row)}"
+        return f"{self._of(row)} {epoch} dev IoU {row.value:.3f}{so_far}"
 
     def _ended(self, event: Mapping[str, Any]) -> str:
         row = self._row(event)
@@ -287,6 +294,7 @@ def _known(trial: Trial) -> Row:
         result=trial.values[0] if trial.values else None,
         parent=trial.parent,
         before=trial.cumulative_epochs - trial.epochs,
+        planned=trial.planned_epochs,
         remark=trial.reason,
     )
 

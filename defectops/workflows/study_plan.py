@@ -89,4 +89,4 @@ def _try_bounds(ground: Ground, plan: Plan) -> None:
         ends = dimension.choices or (dimension.low, dimension.high)
         for value in ends:
             whole = int(value) if dimension.kind == "int" else value
-            trial_settings(ground.given, plan, {dimension.name: whole}, seed=0)
+            trial_settings(ground.given, plan, {dimension.name: whole}, 0, plan.epochs)

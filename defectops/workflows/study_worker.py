@@ -50,7 +50,7 @@ from defectops.workflows.study_finishing import finish
 from defectops.workflows.study_plan import make_plan, require_same_ground
 from defectops.workflows.study_tracking import StudyRuns, Told, fetcher
 from defectops.workflows.trial_pictures import dev_picture
-from defectops.workflows.trials import Evaluator, Ground, load_ground, sides_of, trial_settings
+from defectops.workflows.trials import Evaluator, Ground, load_ground, settings_of, sides_of
 from defectops.workflows.tune_settings import TuneOptions
 from defectops.workflows.tuning import BUG, INTERRUPTED, TERMINATED, Order
 
@@ -198,7 +198,7 @@ def _told(root: Path, ground: Ground, evaluator: Evaluator, weights: Path) -> To
     return Told(
         experiment=ground.defect.model_name,
         tags=tags,
-        params=lambda c: trial_settings(ground.given, plan, c.params, c.seed).flat(),
+        params=lambda c: settings_of(ground, plan, c).flat(),
         numbers=lambda: {
             **tracked(evaluator.row),
             "images_per_s": evaluator.row["images_per_s"],
@@ -252,6 +252,7 @@ class _Teller(Listener):
                 "index": choice.index,
                 "generation": choice.generation,
                 "attempt": choice.attempt,
+                "epochs": choice.epochs,
                 "params": dict(choice.params),
                 "parent": None if parent is None else parent.index,
                 "kin_epochs": 0 if parent is None else parent.epochs,

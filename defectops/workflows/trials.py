@@ -23,6 +23,7 @@ from defectops.learning.warm_start import load_parent, start_from
 from defectops.micrograph import load_fields
 from defectops.workflows.packing import Origin, best_numbers, packed, sides_sha256
 from defectops.workflows.train_settings import TrainSettings, read_train_settings
+from defectops.workflows.trial_averaging import better_half
 from defectops.workflows.trial_objectives import objective_values
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ def load_ground(
 
 
 def trial_settings(
-    given: Mapping[str, Any], plan: Plan, params: Mapping[str, Any], seed: int
+    given: Mapping[str, Any], plan: Plan, params: Mapping[str, Any], seed: int, epochs: int
 ) -> TrainSettings:
-    """Return the settings of a trial.
+    """Return the settings of a trial of so many epochs.
 
     The rate falls to its end over the same share of the epochs as in the project's own training.
 
@@ -100,12 +101,17 @@ def trial_settings(
     own = read_train_settings(given, where)
     chosen = {
         **params,
-        "epochs": plan.epochs,
-        "final_decay_epochs": round(final_decay_share(own) * plan.epochs),
+        "epochs": epochs,
+        "final_decay_epochs": round(final_decay_share(own) * epochs),
         "seed": seed,
         "threads": plan.threads,
     }
     return read_train_settings({**given, **chosen}, where)
+
+
+def settings_of(ground: Ground, plan: Plan, choice: Choice) -> TrainSettings:
+    """Return the settings that a study chose for a trial; errors as `trial_settings`."""
+    return trial_settings(ground.given, plan, choice.params, choice.seed, choice.epochs)
 
 
 def final_decay_share(own: TrainSettings) -> float:
@@ -158,8 +164,9 @@ class Evaluator:
         """
         self._model = self._so_far = None
         # First of all: who cannot tell what it was trained on is not trained.
-        inherited = self._inherited(choice)
-        settings = trial_settings(self.ground.given, self.plan, choice.params, choice.seed)
+        parent = self._parent(choice)
+        inherited = [] if parent is None else list(parent.training["train_regions"])
+        settings = settings_of(self.ground, self.plan, choice)
         identity = _identity(self.ground, settings, choice)
         state, rows = _resumed(choice.folder, identity)
         if state is not None:
@@ -177,7 +184,10 @@ class Evaluator:
         model = self.model()
         if state is None or model is None:
             raise RuntimeError("a trial without epochs")  # options refuse it before
-        return self._outcome(model, state)
+        if parent is not None:
+            ground, precision = self.ground, settings.training.precision
+            model = self._model = better_half(model, parent, ground.train, ground.dev, precision)
+        return self._outcome(model)
 
     def model(self) -> LoadedModel | None:
         """Return the best weights of the trial that was carried out last, also of a part of it.
@@ -221,12 +231,11 @@ class Evaluator:
             self.fetch(parent, path)
         return path
 
-    def _inherited(self, choice: Choice) -> list[list[Any]]:
-        """Return the rectangles that a parent's weights come from, its own ancestors' too."""
+    def _parent(self, choice: Choice) -> Bundle | None:
+        """Return what a warm trial starts from."""
         if choice.parent is None:
-            return []
-        parent = load_parent(self.weights_of(choice.parent), choice.parent.checkpoint_sha256)
-        return list(parent.training["train_regions"])
+            return None
+        return load_parent(self.weights_of(choice.parent), choice.parent.checkpoint_sha256)
 
     def _packed(
         self,
@@ -249,16 +258,17 @@ class Evaluator:
         numbers = best_numbers(settings, state, rows)
         return packed(origin, state, numbers, _lineage(choice, state.epoch), inherited)
 
-    def _outcome(self, model: LoadedModel, state: TrainingState) -> Outcome:
+    def _outcome(self, model: LoadedModel) -> Outcome:
         data = bundle_bytes(model.bundle)
         sha256 = hashlib.sha256(data).hexdigest()
         with replacing(self.weights / f"{sha256}.safetensors") as temporary:
             temporary.write_bytes(data)
         ground, numbers = self.ground, model.bundle.training["metrics"]
         values, found = objective_values(
-            self.plan.objective, state.best_iou, model, ground.dev, ground.measure
+            self.plan.objective, numbers["dev_iou"], model, ground.dev, ground.measure
         )
-        facts = {n: numbers[n] for n in ("dev_iou", "threshold", "best_epoch")}
+        told = ("dev_iou", "threshold", "best_epoch", "halfway")
+        facts = {n: numbers[n] for n in told if n in numbers}
         return Outcome(values, sha256, {**facts, **found})
 
 

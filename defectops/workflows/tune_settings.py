@@ -35,6 +35,9 @@ class TuneOptions:
         At most so many further ones, whose trials begin with the weights of the best before.
     epochs : int
         Of each trial.
+    stretch : int
+        After a generation without a gain trials train twice as long, at most so many times
+        `epochs`.
     seed_from : int
         How many of the best trials seed a generation.
     offspring : int
@@ -56,6 +59,7 @@ class TuneOptions:
     trials: int = 12
     generations: int = 6
     epochs: int = 8
+    stretch: int = 2
     seed_from: int = 1
     offspring: int = 3
     sampler: Sampler = "tpe"
@@ -71,6 +75,7 @@ class TuneOptions:
             "trials": (1, 100_000),
             "generations": (0, 1000),
             "epochs": (1, 100_000),
+            "stretch": (1, 1000),
             "seed_from": (1, 1000),
             "offspring": (1, 1000),
             "seed": (0, 2**32 - 1),

@@ -219,8 +219,8 @@ def test_what_a_parent_was_trained_on_is_its_childs_too(tmp_path):
     assert load_bundle(tmp_path / f"{sha256}.safetensors").training == training
     evaluator = Evaluator(None, None, tmp_path)
     choice = Choice("voids", 3, 1, 1, {}, 0, 2, Parent(0, sha256, 2, 1.0, ""), tmp_path)
-    assert evaluator._inherited(choice) == [foreign]
-    assert evaluator._inherited(dataclasses.replace(choice, parent=None)) == []
+    assert evaluator._parent(choice).training["train_regions"] == [foreign]
+    assert evaluator._parent(dataclasses.replace(choice, parent=None)) is None
 
 
 def test_a_bundle_names_its_own_rectangles_and_those_it_inherits():

@@ -36,7 +36,7 @@ def test_the_projects_own_settings_are_the_first_trial():
 def test_a_trial_has_the_choices_parameters_and_the_studys_length():
     given = ground({"width": 0.5, "seed": 7}).given
     plan = make_plan(ground(given), TuneOptions(epochs=10), 2)
-    chosen = trial_settings(given, plan, {"dropout": 0.25, "learning_rate": 0.001}, 99)
+    chosen = trial_settings(given, plan, {"dropout": 0.25, "learning_rate": 0.001}, 99, 10)
     assert (chosen.network.dropout, chosen.network.width) == (0.25, 0.5)
     assert chosen.training.learning_rate == 0.001
     assert (chosen.training.epochs, chosen.training.final_decay_epochs) == (10, 6)
@@ -50,7 +50,7 @@ def test_a_trial_has_the_choices_parameters_and_the_studys_length():
 )
 def test_the_last_fall_of_the_rate_keeps_its_share(own, expected):
     plan = make_plan(ground(own), TuneOptions(epochs=10), 1)
-    assert trial_settings(own, plan, {}, 0).training.final_decay_epochs == expected
+    assert trial_settings(own, plan, {}, 0, 10).training.final_decay_epochs == expected
 
 
 @pytest.mark.parametrize(
