@@ -22,6 +22,7 @@ from defectops.errors import DefectopsError, ModelRefused
 from defectops.learning.networks import NetworkSpec, build
 
 FORM = 2
+EARLIER_FORM = "E_MODEL_FORM"  # code of the refusal
 _MAX_HEADER_BYTES = 10_000_000
 _MAX_FILE_BYTES = 2_000_000_000
 _FROZEN_INPUT, _FROZEN_OUTPUT = "frozen.input", "frozen.output"  # no name of a layer has "frozen"
@@ -229,7 +230,7 @@ def _refuse_other_form(name: str, head: dict[str, Any]) -> None:
     if form == 1:
         raise ModelRefused(
             name,
-            "E_MODEL_FORM",
+            EARLIER_FORM,
             "a model of form 1, made by an earlier defectops, without test tensor and range of "
             "appearance; train it anew: `dvc repro`",
         )

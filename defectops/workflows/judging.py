@@ -9,9 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defectops.errors import ModelRefused
 from defectops.experiments.gate_rules import Evidence, judge
 from defectops.experiments.promotion import Finding, PromotionOptions, Verdict
 from defectops.experiments.registry import digest
+from defectops.learning.bundle import EARLIER_FORM
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.measurement.expert_errors import beyond_experts
 from defectops.measurement.model_comparison import (
@@ -117,7 +119,13 @@ def _champion_sample(
     name = f"champion version {champion.version} was not compared with"
     if not gate.places.bundle.is_file():
         return None, f"{name}: its bundle is not at hand"
-    model = load_model(gate.places.bundle, champion.sha256)
+    try:
+        model = load_model(gate.places.bundle, champion.sha256)
+    except ModelRefused as error:
+        if error.code != EARLIER_FORM:
+            raise
+        # Else nobody could ever follow it.
+        return None, f"{name}: its bundle is of an earlier form, which cannot be loaded any more"
     reason = why_incomparable(model.bundle, candidate.bundle, gate.fields)
     return (None, f"{name}: {reason}") if reason else (gate.show(model), "")
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from drawing import VOIDS, discs, field, write_split
 
+from defectops.errors import ModelRefused
 from defectops.experiments.champions import Champion, checked_champion, read_champion
 from defectops.experiments.journal import read as read_journal
 from defectops.experiments.promotion import PromotionOptions
@@ -251,6 +252,26 @@ def test_without_the_champions_bundle_the_floors_decide_and_the_journal_says_so(
         "iou 0.3 [0.3, 0.3] is at least 0.2; champion version 1 was not compared with: its "
         "bundle is not at hand"
     )
+
+
+def test_a_champion_of_an_earlier_form_is_not_compared_with(project, monkeypatch):
+    def refused(path, sha256=None):
+        raise ModelRefused(path.name, "E_MODEL_FORM", "a model of form 1")
+
+    project.train(1, iou=0.9)
+    project.promote()
+    other, _ = project.train(2, iou=0.3)
+    monkeypatch.setattr(judging, "load_model", refused)
+    assert "of an earlier form" in project.promote().reason
+    assert checked_champion(project.places).sha256 == other
+
+
+def test_a_version_says_what_is_known_of_it(project):
+    project.train(1, iou=0.9, object_f1=0.4)
+    project.promote()
+    version = project.registry.version(MODEL, 1)
+    assert "| F1 of objects | 0.4000 |" in version.card
+    assert version.tags["preset"] == "quick"
 
 
 def test_a_champion_that_saw_the_gate_pack_in_training_is_not_compared_with(project):
