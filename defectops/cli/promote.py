@@ -38,7 +38,14 @@ def promote(
     Without --version and --run the present candidate is judged. Ends with 6 when the gate says
     fail, 7 when it cannot decide, 3 when somebody else moved the champion.
     """
-    from defectops.cli.promotions import after_move, opened, shown, verdict_code
+    from defectops.cli.promotions import (
+        FINDINGS,
+        after_move,
+        finding_row,
+        opened,
+        shown,
+        verdict_code,
+    )
     from defectops.errors import InputRefused
     from defectops.experiments.promotion import PromotionOptions
     from defectops.experiments.succession import ANY
@@ -58,8 +65,10 @@ def promote(
     if json:
         output.as_json(shown(decision))
     else:
+        output.table(FINDINGS, map(finding_row, decision.verdict.findings))
         for finding in decision.verdict.findings:
-            output.line(f"{finding.outcome}: {finding.message}")
+            if finding.outcome != "pass" or finding.estimate is None:
+                output.line(f"{finding.outcome}: {finding.message}")
         output.line(_outcome(decision.version.model, decision, dry_run))
     if not dry_run:
         after_move(root, parameters, kind)

@@ -10,10 +10,13 @@ from defectops.errors import GateFailed, GateInconclusive
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
-    from defectops.experiments.promotion import Verdict
+    from defectops.experiments.promotion import Finding, Verdict
     from defectops.experiments.registry import Registry
     from defectops.workflows.direct_promotion import Decision
     from defectops.workflows.parameters import Parameters
+
+# What a table of rules shows; `needed` are further images.
+FINDINGS = ("rule", "outcome", "estimate", "interval", "limit", "n", "needed")
 
 _CODES = {"pass": 0, "fail": GateFailed.exit_code, "inconclusive": GateInconclusive.exit_code}
 
@@ -41,6 +44,26 @@ def after_move(root: Path, parameters: Parameters, defect: DefectType) -> None:
 def verdict_code(verdict: Verdict) -> int:
     """Return the exit code of a verdict that was asked for directly."""
     return _CODES[verdict.outcome]
+
+
+def finding_row(finding: Finding) -> tuple[str, ...]:
+    """Return what one rule says as the cells of `FINDINGS`; empty where there is no number."""
+    interval = ""
+    if finding.low is not None and finding.high is not None:
+        interval = f"{_number(finding.low)} to {_number(finding.high)}"
+    return (
+        finding.rule,
+        finding.outcome,
+        _number(finding.estimate),
+        interval,
+        _number(finding.limit),
+        "" if finding.n is None else str(finding.n),
+        "" if finding.needed is None else f"+{finding.needed}",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def shown(decision: Decision) -> dict[str, Any]:
