@@ -122,10 +122,12 @@ class Ledger:
             ) from error
         with stream:
             _lock(stream, self.out)
-            self._sweep()
-            self._plan = self._read_plan()
-            yield self
-            stream.truncate(0)
+            try:
+                self._sweep()
+                self._plan = self._read_plan()
+                yield self
+            finally:
+                stream.truncate(0)
 
     @property
     def settings(self) -> Mapping[str, Any]:
