@@ -35,6 +35,7 @@ NOUNS = {
     "promote": Noun("defectops.cli.promote", "Judge a registered version; make it champion."),
     "quantify": Noun("defectops.cli.quantify", "Segment and measure any number of micrographs."),
     "rollback": Noun("defectops.cli.rollback", "Make the champion before this one champion again."),
+    "trace": Noun("defectops.cli.trace", "Follow a number back to pixels, model and data."),
     "tune": Noun("defectops.cli.tune", "Search training settings; seed trials from the best."),
     "ui": Noun("defectops.cli.ui", "Open MLflow's pages on this project's runs and models."),
 }

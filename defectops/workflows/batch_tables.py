@@ -21,7 +21,7 @@ Kind = Literal["text", "whole", "real", "truth"]
 NOTHING = "null"
 
 _ARROW = {"text": pa.string(), "whole": pa.int64(), "real": pa.float64(), "truth": pa.bool_()}
-_RUNS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
+RUNS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
 _UNIT = re.compile(r"(nm|m|px)(?:\^(-?\d+))?")
 
 
@@ -90,7 +90,7 @@ def cell(value: object) -> str:
     if value is None or value == "":
         return NOTHING
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_RUNS) else value
+        return f"'{value}" if value.startswith(RUNS) else value
     return repr(value)
 
 
