@@ -12,7 +12,7 @@ from typing import Any
 from defectops.errors import EnvironmentFault, InputRefused, IntegrityFault
 from defectops.experiments.locks import locked
 from defectops.experiments.mlflow_model import CARD, LOADER, write_mlflow_model
-from defectops.experiments.mlflow_store import database_of, one_line_faults
+from defectops.experiments.mlflow_store import database_of, one_line_faults, uncollected
 from defectops.experiments.mlflow_tracking import MlflowTracker, all_pages
 from defectops.experiments.registry import (
     BUNDLE,
@@ -97,12 +97,13 @@ class MlflowRegistry:
         """See `Registry.alias`."""
         with one_line_faults(self.tracker.uri):
             try:
-                aliases = self.client.get_registered_model(model).aliases
+                # Not the model with all its aliases: MLflow reads all its versions for that.
+                found = self.client.get_model_version_by_alias(model, alias)
             except Exception as error:
                 if _is(error, *_ABSENT):
                     return None
                 raise
-        return int(aliases[alias]) if alias in aliases else None
+        return int(found.version)
 
     def set_alias(self, model: str, alias: str, number: int | None) -> None:
         """See `Registry.set_alias`."""
@@ -206,7 +207,7 @@ class MlflowRegistry:
                 raise
 
     def _search(self, query: str) -> list[Version]:
-        with one_line_faults(self.tracker.uri):
+        with one_line_faults(self.tracker.uri), uncollected():
             found = all_pages(lambda **page: self.client.search_model_versions(query, **page))
         ours = [_as_version(raw) for raw in found if _SHA256 in raw.tags]
         return sorted(ours, key=lambda version: version.number)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectops.experiments.champions import read_champion
+from defectops.experiments.accesses import Accesses, read_accesses, summed
+from defectops.experiments.champions import Places, read_champion
 from defectops.experiments.journal import MERGED, read_and_verify
 from defectops.experiments.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry
-from defectops.workflows.champions import places_of
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -60,7 +61,7 @@ def champion_history(root: Path, defect: DefectType) -> list[dict[str, Any]]:
     IntegrityFault
         A line was edited, is missing or was cut off.
     """
-    places = places_of(root, defect)
+    places = Places(root, defect.key, defect.model_name)
     champion = read_champion(places)
     entries = read_and_verify(places.journal, champion.journal_sha256, champion.journal_length)
     rows = []
@@ -68,3 +69,17 @@ def champion_history(root: Path, defect: DefectType) -> list[dict[str, Any]]:
         rows += [{**other.as_mapping(), "branch": "merged"} for other in entry.merged]
         rows.append({k: v for k, v in entry.as_mapping().items() if k != MERGED})
     return rows
+
+
+def test_side_accesses(
+    root: Path, defect: DefectType, history: Sequence[Mapping[str, Any]]
+) -> Accesses:
+    """Return how often the test side of one defect type was opened, and by how many models.
+
+    Raises
+    ------
+    IntegrityFault
+        The ledger was edited, or is shorter than the last line of `history` says.
+    """
+    known = max((int(row.get("test_accesses", 0)) for row in history), default=0)
+    return summed(read_accesses(Places(root, defect.key, defect.model_name), known))
