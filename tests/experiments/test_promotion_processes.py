@@ -22,6 +22,7 @@ from defectops.experiments.succession import ANY, Candidate, promote, rollback
 pytestmark = pytest.mark.slow
 
 MODEL = "defectops-voids"
+KILLS = pytest.mark.kills
 
 
 def registry_of(root):
