@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
+from skimage.segmentation import watershed
 
 from defectops.measurement.line_crossings import join_paths
 from defectops.measurement.line_widths import line_widths
@@ -59,12 +59,10 @@ def _lines(mask: Array, measured: Measurement, ignore: Array | None) -> Array:
     valid = counted_pixels(clean.shape, ignore)
     cut = steps(lines, joined, None if ignore is None else ~valid)
     length = np.bincount(cut.line, weights=cut.length_px, minlength=joined.n_lines)
+    markers = np.zeros(clean.shape, dtype=np.int32)
+    markers.ravel()[lines.pixels[lines.node]] = joined.line[lines.path] + 1
+    # Grown inside the mask only, so that a speck without a centre line belongs to none.
+    whole = watershed(np.zeros(clean.shape, np.uint8), markers, mask=clean, connectivity=2)
     # As in `line_table`: lines without counted length have no row and no number.
-    number = np.where(length > 0, np.cumsum(length > 0), 0)
-    centre = np.zeros(clean.size, dtype=np.int32)
-    centre[lines.pixels[lines.node]] = number[joined.line[lines.path]]
-    plane = centre.reshape(clean.shape)
-    if not plane.any():
-        return plane
-    nearest = distance_transform_edt(plane == 0, return_distances=False, return_indices=True)
-    return np.where(clean, plane[tuple(nearest)], np.int32(0))
+    number = np.concatenate([[0], np.where(length > 0, np.cumsum(length > 0), 0)])
+    return np.asarray(number.astype(np.int32)[whole])
