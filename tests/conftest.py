@@ -9,6 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# PyTorch's threads wait for each other asleep, not spinning: beside another busy process a spinning
+# pair takes a thousand times as long. Set before PyTorch is loaded, and for every child.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit it: tests that send it to
 # a command of ours would wait for ever.

@@ -253,7 +253,7 @@ class Stage:
         values = {**SMALL, **changes}
         sections = {"defects": {"voids": {}}, "train": {"default": values}}
         (root / "params.yaml").write_text(json.dumps(sections))
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "OMP_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "OMP_NUM"))}
         self.env = clean | {"PYTHONPATH": str(ROOT)}
 
     def start(self):

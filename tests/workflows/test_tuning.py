@@ -31,7 +31,7 @@ class Stage:
         self.root = root
         write_project(root)
         self.tell({**OPTIONS, **options}, train or {})
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "OMP_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "OMP_NUM"))}
         self.env = clean | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TRACING)])}
 
     def tell(self, options, train):
