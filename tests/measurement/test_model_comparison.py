@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defectops.errors import LabelRefused
+from defectops.measurement import model_comparison
 from defectops.measurement.agreement import confusion
 from defectops.measurement.model_comparison import (
     FEWEST_IMAGES,
@@ -28,6 +29,7 @@ from defectops.measurement.outline_agreement import line_agreement, line_tiles
 from defectops.measurement.paired import percent_error
 from defectops.measurement.particle_quantities import measure_particles
 from defectops.measurement.quantities import MeasureOptions
+from defectops.measurement.uncertainty import Interval
 from defectops.micrograph import Calibration, Field, Region
 
 SHAPE = (96, 144)
@@ -250,6 +252,17 @@ def test_lines_are_compared_by_centre_lines_and_density():
 
 
 finite = st.floats(-50, 50)
+wide = st.floats(0, 20)
+
+
+@given(finite, finite, wide, wide)
+def test_a_change_of_sizes_is_held_if_difference_and_sum_are(c, p, below, above):
+    difference = Interval(c - p - below, c - p + above)
+    total = Interval(c + p - above, c + p + below)
+    held = model_comparison._folded(difference, total)
+    assert held.low - 1e-9 <= abs(c) - abs(p) <= held.high + 1e-9
+    if min(abs(c), abs(p)) > 40:  # far from the fold it is the one that decides, and no wider
+        assert held.high - held.low == pytest.approx(below + above)
 
 
 @given(finite, finite)
