@@ -19,7 +19,7 @@ _ERROR = "_error_percent"
 def show_verified(found: Verified) -> None:
     """Print what was checked."""
     output.table(("check", "found"), ((c.what, c.found) for c in found.checks))
-    output.line(f"{found.subject}: nothing is wrong")
+    output.line(f"{found.subject}: nothing is wrong, sha256 {found.sha256}")
 
 
 def show_facts(facts: Facts) -> None:
@@ -38,7 +38,7 @@ def show_differences(rows: Sequence[Mapping[str, Any]], one: str, two: str) -> N
         output.line(f"{one} and {two} are the same in all that they say of themselves")
         return
     cells = [(row["section"], row["name"], cell(row["a"]), cell(row["b"])) for row in rows]
-    output.table(("section", "name", one, two), _once_each(cells))
+    output.table(("section", "name", _short(one), _short(two)), _once_each(cells))
 
 
 def show_comparison(found: Comparison, one: str, two: str) -> None:
@@ -57,7 +57,7 @@ def show_comparison(found: Comparison, one: str, two: str) -> None:
     ]
     over = f"{found.scores[0]['over']}, {found.draws} draws, seed {found.seed}"
     title = f"gate pack: {', '.join(found.images)}"
-    output.table(("score", one, two, "change"), scores, title)
+    output.table(("score", _short(one), _short(two), "change"), scores, title)
     output.note(
         f"95 % intervals, bootstrap over {over}; the change of an error is that of its size"
     )
@@ -69,7 +69,15 @@ def show_comparison(found: Comparison, one: str, two: str) -> None:
         )
         for row in found.quantities
     ]
-    output.table(("quantity", "unit", "label", one, two), quantities, "of the material")
+    output.table(
+        ("quantity", "unit", "label", _short(one), _short(two)),
+        quantities,
+        "quantities of the material, each with its own interval",
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("defectops-")
 
 
 def cell(value: Any) -> str:
@@ -95,7 +103,7 @@ def _place(place: Mapping[str, Any]) -> str:
 
 
 def _interval(row: Mapping[str, Any], name: str, unit: str, *, signed: bool = False) -> str:
-    """Return ``0.61 [0.58, 0.64]``, a dash where the number is undefined."""
+    """Return ``0.61 [0.58,0.64]``, a dash where the number is undefined."""
     value = row.get(name)
     if value is None:
         return "-"
@@ -106,7 +114,8 @@ def _interval(row: Mapping[str, Any], name: str, unit: str, *, signed: bool = Fa
         for v in (value, row.get(f"{name}_low"), row.get(f"{name}_high"))
     )
     mark = {"%": " %", "percentage points": " pp"}.get(unit, "")
-    return f"{shown}{mark} [{ends[0]}, {ends[1]}]"
+    # Cells are wrapped at spaces: before the interval, or inside where ends have exponents.
+    return f"{shown}{mark} [{(',' if unit else ', ').join(ends)}]"
 
 
 def _once_each(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:

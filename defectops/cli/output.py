@@ -39,10 +39,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
             sys.stdout.write("\t".join(row) + "\n")
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    drawn = Table(*columns, title=title or None)
+    # Folded, never cut off: what is shown can be copied.
+    drawn = Table(*(Column(c, overflow="fold") for c in columns), title=title or None)
     for row in cells:
         # As Text: a file name like "[red]" is not markup.
         drawn.add_row(*(Text(c) for c in row))

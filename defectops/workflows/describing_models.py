@@ -25,11 +25,11 @@ def described(found: FoundModel) -> Facts:
     Returns
     -------
     dict
-        Sections ``version`` (name, model, number, aliases, run, digest, size), ``network``,
-        ``operation`` (threshold, polarity, conditioning), ``training`` (settings, threads),
-        ``results`` (of the training), ``data`` (digest, rectangles), ``scores`` (on the gate pack,
-        as registered; empty for a path), ``range`` (of the training data), ``lineage`` (in a
-        study; empty for a model of the pipeline), ``tags`` (of the version).
+        Sections ``version`` (name, model, number, aliases, run, digest, size), ``scores`` (on the
+        gate pack, as registered; empty for a path), ``operation`` (threshold, polarity,
+        conditioning), ``range`` (of the training data), ``data`` (digest, rectangles), ``lineage``
+        (in a study; empty for a model of the pipeline), ``network``, ``training`` (settings,
+        threads), ``results`` (of the training), ``tags`` (of the version).
     """
     bundle, version = found.bundle, found.version
     training = bundle.training
@@ -44,7 +44,7 @@ def described(found: FoundModel) -> Facts:
             "sha256": found.sha256,
             "size_bytes": found.path.stat().st_size,
         },
-        "network": asdict(bundle.spec),
+        "scores": {} if version is None else dict(sorted(version.metrics.items())),
         "operation": {
             "threshold": bundle.threshold,
             "polarity": bundle.defect["polarity"],
@@ -52,15 +52,15 @@ def described(found: FoundModel) -> Facts:
             "frozen_test_px": frozen,
             "frozen_test_tolerance": FROZEN_TOLERANCE,
         },
+        "range": dict(sorted(bundle.envelope.items())),
+        "data": _data(bundle),
+        "lineage": dict(training.get("study", {})),
+        "network": asdict(bundle.spec),
         "training": {
             **dict(sorted(training.get("settings", {}).items())),
             "threads": training.get("threads"),
         },
         "results": dict(sorted(training.get("metrics", {}).items())),
-        "data": _data(bundle),
-        "scores": {} if version is None else dict(sorted(version.metrics.items())),
-        "range": dict(sorted(bundle.envelope.items())),
-        "lineage": dict(training.get("study", {})),
         "tags": {} if version is None else dict(sorted(version.tags.items())),
     }
 
@@ -85,7 +85,7 @@ def differences(first: Facts, second: Facts, everything: bool = False) -> list[d
         one, two = first[section], second[section]
         for name in dict.fromkeys([*one, *two]):
             a, b = one.get(name), two.get(name)
-            if everything or a != b:
+            if everything or (a != b and name != "name"):
                 rows.append({"section": section, "name": name, "a": a, "b": b, "same": a == b})
     return rows
 

@@ -120,7 +120,7 @@ def _verified(subject: str, file: Path, sha256: str | None, checks: list[Check])
     checks = [
         *checks,
         Check("safetensors", f"form, types, finite weights; {bundle.spec.architecture} takes them"),
-        Check("digest", f"sha256 {found}, {said}"),
+        Check("digest", f"sha256 {found[:12]}, {said}"),
         Check("frozen test", f"differs by {difference:.1g}, {FROZEN_TOLERANCE:g} is allowed"),
     ]
     return Verified(subject, found, difference, tuple(checks))
