@@ -12,7 +12,8 @@ by real moves of the champion, back and forth.
 
 Then `models list`, `promote --dry-run` and `models history` run as whole processes in turn with
 `python -c 'import mlflow'`; told is the median of each and of what it takes beyond that import in
-the same round. What the gate of a dry run takes (its libraries, PyTorch above all, the weights,
+the same round, in seconds and in seconds of the processor: on a busy machine only the latter say
+something. What the gate of a dry run takes (its libraries, PyTorch above all, the weights,
 inference, rules) depends on the gate pack and not on the registry: it is measured inside the
 command and taken off, and told. Exit status 1 if a command takes 2 s more
 than the import, or if one of its queries runs through all runs, or all of their tags, parameters
@@ -31,7 +32,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,19 +91,23 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 event.listen(Engine, "before_cursor_execute",
              lambda c, cursor, sql, given, context, many: statements.append(sql))
+def spend(name, call):
+    began, worked = time.perf_counter(), time.process_time()
+    try:
+        return call()
+    finally:
+        before = spent.get(name, (0.0, 0.0))
+        now = time.perf_counter() - began, time.process_time() - worked
+        spent[name] = before[0] + now[0], before[1] + now[1]
 def timed(module, name):
     inner = getattr(module, name)
-    def outer(*given, **more):
-        began = time.perf_counter()
-        try:
-            return inner(*given, **more)
-        finally:
-            spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
-    setattr(module, name, outer)
+    setattr(module, name, lambda *a, **k: spend(name, lambda: inner(*a, **k)))
 if words[0] == "promote":
-    began = time.perf_counter()
+    import mlflow
+    def libraries():
+        from defectops.workflows import direct_promotion
+    spend("libraries", libraries)
     from defectops.workflows import direct_promotion
-    spent["libraries"] = time.perf_counter() - began
     timed(direct_promotion, "load_model")
     timed(direct_promotion.Gate, "show")
     timed(direct_promotion, "judge_on_gate")
@@ -112,21 +117,30 @@ into.write_text(json.dumps({"statements": sorted(set(statements)), "spent": spen
 sys.exit(code)
 """
 
+_PLAIN = "import sys; from defectops.cli.main import run; sys.exit(run())"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds on the clock and of the processor."""
+
+    clock: float
+    processor: float
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.clock - other.clock, self.processor - other.processor)
+
 
 @dataclass(frozen=True)
 class Waited:
-    """Seconds of one command: alone, beyond the import, and inside the gate (medians)."""
+    """One command: whole, beyond the import, the gate's part and the rest (medians)."""
 
     command: str
-    seconds: float
-    beyond_import: float
-    gate: float
+    whole: Spent
+    beyond_import: Spent
+    gate: Spent
+    registry: Spent
     scans: tuple[str, ...]
-
-    @property
-    def registry(self) -> float:
-        """Seconds beyond the import of MLflow that are not the gate's."""
-        return self.beyond_import - self.gate
 
 
 def main() -> int:
@@ -139,10 +153,10 @@ def main() -> int:
             fill(root / "mlflow.db", options.versions, options.runs)
         sizes = counted(root / "mlflow.db")
         base, waited = measure(root, options.rounds)
-    late = [w.command for w in waited if w.registry > LIMIT_S or w.scans]
+    late = [w.command for w in waited if w.registry.clock > LIMIT_S or w.scans]
     if options.json:
-        rows = [asdict(w) | {"registry": w.registry} for w in waited]
-        found = {"store": sizes, "import_mlflow": base, "commands": rows, "missed": late}
+        rows = [asdict(w) for w in waited]
+        found = {"store": sizes, "import_mlflow": asdict(base), "commands": rows, "missed": late}
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
         sys.stdout.write(_told(sizes, base, waited))
@@ -247,39 +261,45 @@ def counted(database: Path) -> dict[str, int]:
         }
 
 
-def measure(root: Path, rounds: int) -> tuple[float, list[Waited]]:
+def measure(root: Path, rounds: int) -> tuple[Spent, list[Waited]]:
     """Time the import and the commands in turn, each a process of its own."""
-    base: list[float] = []
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    base: list[Spent] = []
+    whole: dict[str, list[Spent]] = {name: [] for name in COMMANDS}
     for _ in range(rounds):
         base.append(_process(root, "-c", "import mlflow"))
         for name, words in COMMANDS.items():
-            seconds[name].append(
-                _process(
-                    root,
-                    "-c",
-                    "import sys; from defectops.cli.main import run; sys.exit(run())",
-                    *words,
-                )
-            )
+            whole[name].append(_process(root, "-c", _PLAIN, *words))
     waited = []
     for name, words in COMMANDS.items():
-        beyond = statistics.median(s - b for s, b in zip(seconds[name], base, strict=True))
+        beyond = _median([w - b for w, b in zip(whole[name], base, strict=True)])
         found = [_inside(root, words) for _ in range(min(rounds, 3))]
-        gate = statistics.median(sum(f["spent"].values()) for f in found)
+        gate = _median([_added(f["spent"].values()) for f in found])
         scans = scanned(root / "mlflow.db", found[0]["statements"])
-        waited.append(Waited(name, statistics.median(seconds[name]), beyond, gate, scans))
-    return statistics.median(base), waited
+        waited.append(Waited(name, _median(whole[name]), beyond, gate, beyond - gate, scans))
+    return _median(base), waited
 
 
-def _process(root: Path, *words: str) -> float:
-    began = time.perf_counter()
+def _added(parts: Iterable[tuple[float, float]]) -> Spent:
+    rows = [Spent(*part) for part in parts]
+    return Spent(sum(r.clock for r in rows), sum(r.processor for r in rows))
+
+
+def _median(rows: list[Spent]) -> Spent:
+    return Spent(
+        statistics.median(r.clock for r in rows), statistics.median(r.processor for r in rows)
+    )
+
+
+def _process(root: Path, *words: str) -> Spent:
+    began, before = time.perf_counter(), os.times()
     done = subprocess.run(
         [sys.executable, *words], cwd=root, env=_environment(), capture_output=True, check=False
     )
+    clock, after = time.perf_counter() - began, os.times()
     if done.returncode not in (0, 6, 7):  # a gate that fails has answered too
         raise SystemExit(f"{' '.join(words)}: {done.stderr.decode()[-500:]}")
-    return time.perf_counter() - began
+    worked = after.children_user + after.children_system
+    return Spent(clock, worked - before.children_user - before.children_system)
 
 
 def _inside(root: Path, words: tuple[str, ...]) -> Any:
@@ -309,18 +329,22 @@ def scanned(database: Path, statements: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _told(sizes: dict[str, int], base: float, waited: list[Waited]) -> str:
+def _told(sizes: dict[str, int], base: Spent, waited: list[Waited]) -> str:
     lines = [", ".join(f"{n} {name}" for name, n in sizes.items())]
-    lines.append(f"{'import mlflow':<20} {base:6.2f} s")
+    lines.append("seconds on the clock / of the processor")
+    head = ("", "whole", "beyond import", "gate", "the rest")
+    lines.append(f"{head[0]:<20}" + "".join(f"{h:>16}" for h in head[1:]))
+    lines.append(f"{'import mlflow':<20}{_pair(base)}")
     for w in waited:
-        gate = f" ({w.gate:.2f} s of it the gate)" if w.gate else ""
-        verdict = "" if w.registry <= LIMIT_S else f"  over {LIMIT_S:.0f} s"
-        lines.append(
-            f"{w.command:<20} {w.seconds:6.2f} s, beyond the import {w.beyond_import:.2f} s"
-            f"{gate}{verdict}"
-        )
+        parts = (w.whole, w.beyond_import, w.gate, w.registry)
+        late = "" if w.registry.clock <= LIMIT_S else f"  over {LIMIT_S:.0f} s"
+        lines.append(f"{w.command:<20}" + "".join(map(_pair, parts)) + late)
         lines += [f"    runs through a table: {sql}" for sql in w.scans]
     return "\n".join(lines) + "\n"
+
+
+def _pair(spent: Spent) -> str:
+    return f"{spent.clock:9.2f} /{spent.processor:5.2f}"
 
 
 def _options() -> argparse.Namespace:
