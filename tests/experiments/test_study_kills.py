@@ -89,7 +89,7 @@ def test_200_kills_change_nothing(tmp_path):
     same_after_kills(tmp_path, given, 200)
 
 
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.kills)])
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.kills)])
 def test_a_death_at_each_commit_and_change_of_a_folder_changes_nothing(tmp_path, stride):
     given = plan(trials=2, generations=1, seed_from=1, offspring=2, epochs=2)
     expected = run_to_the_end(tmp_path / "a", "", given, toy(2), tmp_path)
@@ -159,7 +159,7 @@ def first_starts(tmp_path, rounds):
 
 
 def test_eight_first_starts_at_once(tmp_path):
-    first_starts(tmp_path, 5)
+    first_starts(tmp_path, 3)
 
 
 @pytest.mark.kills
@@ -227,13 +227,14 @@ def test_a_worker_that_was_paused_too_long_cannot_touch_its_successors_trial(tmp
     assert told[-1] == "0 1 lost"
 
 
+@pytest.mark.parametrize("stops", [12, pytest.param(60, marks=pytest.mark.kills)])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stop_at_any_moment_ends_cleanly_and_changes_nothing(tmp_path, number, code):
-    given = plan(trials=30, generations=1, offspring=10, epochs=6)
+def test_a_stop_at_any_moment_ends_cleanly_and_changes_nothing(tmp_path, number, code, stops):
+    given = plan(trials=stops, generations=1, offspring=10, epochs=6)
     expected = run_to_the_end(tmp_path / "a", "", given, toy(6), tmp_path)
     draw = random.Random(code)
     act = worker(tmp_path / "b", "", given, toy(6, 0.02))
-    for _ in range(30):
+    for _ in range(stops):
         child, commits = begin(act, tmp_path / "log")
         wait_for_some_moment(draw, commits)
         child.kill(number)
