@@ -1,24 +1,28 @@
 """A person asks for a promotion: judged, reproduced, recorded, reversible."""
 
+import contextlib
 import dataclasses
 import math
 
 import pytest
-from drawing import VOIDS, discs, field, write_split
+from drawing import VOIDS, champion, discs, field, write_split
 
 from defectops.errors import Conflict, GateFailed, InputRefused, IntegrityFault
 from defectops.experiments.champions import checked_champion, read_champion
 from defectops.experiments.promotion import PromotionOptions
-from defectops.experiments.registry import RecordingRegistry
+from defectops.experiments.registry import RecordingRegistry, Version
 from defectops.experiments.succession import ANY
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.inference import load_model
 from defectops.learning.networks import NetworkSpec, build
+from defectops.measurement.model_comparison import one_object
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import save_fields
+from defectops.workflows import direct_promotion
 from defectops.workflows.champions import places_of
 from defectops.workflows.direct_promotion import PromotionRequest, promote_version, roll_back
 from defectops.workflows.gate_measuring import gate_scores, measure_on_gate
+from defectops.workflows.judging import MEASURED_WITH, measured_with
 from defectops.workflows.listing_models import champion_history, listed_versions
 
 TINY = NetworkSpec(width=0.1)
@@ -41,8 +45,9 @@ class Project:
         save_fields(root / "split/voids/gate.npz", self.gate)
         write_split(root, dev=self.gate)
 
-    def register(self, seed, regions=(), **wrong):
+    def register(self, seed, regions=(), measuring=None, **wrong):
         """Register a network with the scores it has on the gate pack, or with wrong ones."""
+        options = measuring or MeasureOptions()
         bundle = Bundle(
             TINY,
             build(TINY, seed).state_dict(),
@@ -55,9 +60,9 @@ class Project:
         path = self.root / f"{seed}.safetensors"
         sha256 = save_bundle(path, bundle)
         model = load_model(path, sha256)
-        scores = gate_scores(measure_on_gate(VOIDS, model, self.gate, MeasureOptions()))
+        scores = gate_scores(measure_on_gate(VOIDS, model, self.gate, options))
         metrics = {k: v for k, v in scores.items() if v is not None} | wrong
-        tags = {"threshold": "0.01"}
+        tags = {"threshold": "0.01", MEASURED_WITH: measured_with(options)}
         return self.registry.submit(VOIDS.model_name, path, f"run{seed}", metrics, tags)
 
     def promote(self, options=EASY, **request):
@@ -132,6 +137,28 @@ def test_scores_that_do_not_come_out_again_are_refused_even_by_force(project):
     with pytest.raises(IntegrityFault, match=r"E_REPRODUCE: iou was registered as 0\.9000"):
         project.promote(version=1, forced=True, reason="never mind")
     assert project.champion.version is None
+
+
+def test_errors_of_quantities_must_come_out_again_but_for_one_object(project):
+    name, options = "number_density_error_percent", MeasureOptions()
+    sample = measure_on_gate(VOIDS, champion(), project.gate, options)
+    assert gate_scores(sample)[name] == 0
+    assert one_object(sample)[name] == 25  # four objects are labelled
+    tags = {MEASURED_WITH: measured_with(options)}
+    for registered, comes_out in ((25.4, True), (-25.4, True), (25.6, False)):
+        version = Version(VOIDS.model_name, 1, "", "", {name: registered}, tags)
+        refused = pytest.raises(IntegrityFault, match=rf"{name} .*tolerance 25\.5000")
+        with contextlib.nullcontext() if comes_out else refused:
+            direct_promotion._require_reproduced(version, sample, options)
+
+
+def test_what_was_measured_with_other_options_is_not_asked_again(project):
+    other = MeasureOptions(border="all")
+    wrong = {"number_density_error_percent": 1e4}
+    project.promote(version=project.register(1, measuring=other, **wrong), dry_run=True)
+    project.register(2, measuring=other, recall=0.123456)
+    with pytest.raises(IntegrityFault, match="E_REPRODUCE: recall"):
+        project.promote(version=2)
 
 
 def test_a_model_that_saw_the_gate_is_a_leak_even_by_force(project):
