@@ -67,6 +67,9 @@ def history(
         output.as_json(rows)
         return
     columns = ("at", "who", "from", "to", "verdict", "reason", "to_sha256")
+    for row in rows:
+        if "branch" in row:  # a line of another branch that a git merge brought
+            row["verdict"] = f"{row['verdict']} ({row['branch']})"
     output.table(columns, ([_cell(row.get(c), c) for c in columns] for row in rows))
     output.note(f"the test side was opened {opened.times} times, by {opened.models} models")
 

@@ -80,6 +80,8 @@ def test_the_command_that_the_error_names_repairs_it(merged, capsys):
         ("git merge: kept ours", None),
     ]
     assert run(["models", "history", "--defect", "voids"]) == 0
-    assert "the test side was opened 3 times, by 3 models" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "\tpass (merged)\tsecond is better\t" in said.out
+    assert "the test side was opened 3 times, by 3 models" in said.err
     assert run(shlex.split(command)) == 2
     assert "E_NO_FORK" in capsys.readouterr().err
