@@ -13,6 +13,7 @@ from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.inference import load_model
 from defectops.learning.networks import NetworkSpec, build
+from defectops.learning.verifying import freeze
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Calibration, Field, Region, save_fields
 from defectops.settings import tracking_uri
@@ -24,9 +25,18 @@ TINY = NetworkSpec(width=0.1)
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Two registered versions of an untrained network, and a gate pack."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return filled(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """One project for all tests that change nothing in it: to fill it takes long."""
+    return filled(tmp_path_factory.mktemp("kept"))
+
+
+def filled(tmp_path):
+    """Register two versions of an untrained network, and write a gate pack."""
     (tmp_path / "params.yaml").write_text(
         "defects: {voids: {}}\npromotion: {default: {floors: {iou: 0.0}, margins: {iou: 1.0}}}\n"
     )
@@ -42,11 +52,12 @@ def project(tmp_path, monkeypatch):
         kind = dataclasses.asdict(VOIDS)
         weights = build(TINY, seed).state_dict()
         path = tmp_path / f"{seed}.safetensors"
-        sha256 = save_bundle(path, Bundle(TINY, weights, kind, {}, 0.01, {}, training))
+        made = freeze(Bundle(TINY, weights, kind, {}, 0.01, {}, training), gate)
+        sha256 = save_bundle(path, made)
         model = load_model(path, sha256)
         scores = gate_scores(measure_on_gate(VOIDS, model, gate, MeasureOptions()))
         found = {k: v for k, v in scores.items() if v is not None}
-        registry.submit(VOIDS.model_name, path, "", found, {"threshold": "0.01"})
+        registry.submit(VOIDS.model_name, path, "", found, {"threshold": "0.01"}, f"# {seed}\n")
     return tmp_path
 
 
@@ -69,6 +80,33 @@ def test_promote_twice_then_roll_back(project, capsys):
     assert moves == [(None, 1, "pass"), (1, 2, "pass"), (2, 1, "rollback")]
 
 
+def said(capsys, *words):
+    assert run(["models", *words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_models_are_shown_compared_checked_and_handed_on(project, capsys):
+    facts = json.loads(said(capsys, "show", "models:/defectops-voids/2", "--json"))
+    assert (facts["version"]["number"], facts["card"]) == (2, "# 2\n")
+    assert said(capsys, "show", "voids/1", "--card") == "# 1\n"
+    assert "operation\tthreshold\t0.01" in said(capsys, "show", "1.safetensors").split("\n")
+    compared = json.loads(said(capsys, "diff", "voids/1", "defectops-voids/2", "--json"))
+    assert {r["name"] for r in compared["differences"]} >= {"number", "sha256"}
+    assert compared["gate"]["reason"] == ""
+    assert {r["score"] for r in compared["gate"]["scores"]} >= {"iou", "object_f1"}
+    assert said(capsys, "export", "voids/2", "--out", "given").startswith("defectops-voids/2: ")
+    for name in ("voids/2", "given"):
+        found = json.loads(said(capsys, "verify", name, "--json"))
+        assert found["sha256"] == facts["version"]["sha256"]
+        assert found["frozen_difference"] < 1e-5
+    assert (project / "given/MODEL_CARD.md").read_text() == "# 2\n"
+    stored = next(project.glob("mlartifacts/**/model.safetensors"))
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\0")
+    codes = [run(["models", "verify", f"voids/{number}"]) for number in (1, 2)]
+    assert sorted(codes) == [0, 5]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -78,10 +116,15 @@ def test_promote_twice_then_roll_back(project, capsys):
         (["promote", "--defect", "voids", "--version", "1", "--force"], 2, "--reason"),
         (["rollback", "--defect", "voids"], 2, "E_NO_EARLIER"),
         (["models", "list", "--defect", "vods"], 2, "E_CONFIG"),
+        (["models", "show", "vods/1"], 2, "did you mean 'voids'"),
+        (["models", "verify", "voids@champion"], 2, "no version of defectops-voids is 'champion'"),
+        (["models", "diff", "voids/1", "voids/9"], 2, "E_VERSION"),
+        (["models", "export", "voids/1", "--out", "split"], 2, "E_EXISTS"),
     ],
 )
 @pytest.mark.slow
-def test_a_refusal_is_one_line(project, capsys, words, code, said):
+def test_a_refusal_is_one_line(kept, capsys, monkeypatch, words, code, said):
+    monkeypatch.chdir(kept)
     assert run(words) == code
     err = capsys.readouterr().err
     assert said in err

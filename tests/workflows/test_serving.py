@@ -1,9 +1,11 @@
 """Serving: what MLflow loads answers as direct inference does, and needs no pickle."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +93,27 @@ def test_conditioning_that_nobody_knows_is_refused(bundle, recorded):
     odd = replace(bundle, conditioning={"sharpen": 2.0})
     with pytest.raises(SettingsRefused, match="model: conditioning: E_CONFIG: unknown key"):
         ServedModel(odd).predict(recorded)
+
+
+@pytest.mark.slow
+def test_mlflow_models_predict_answers_as_we_do(bundle, path, recorded, tmp_path):
+    """Serving takes the same way: the folder's loader, and a plane of numbers as JSON."""
+    folder = write_mlflow_model(path, tmp_path / "folder", card="# Card\n")
+    given, answer = tmp_path / "given.json", tmp_path / "answer.json"
+    given.write_text(json.dumps({"inputs": recorded.astype(np.float32).tolist()}))
+    words = ["models", "predict", "-m", str(folder), "--env-manager", "local", "-t", "json"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "mlflow", *words, "-i", str(given), "-o", str(answer)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = np.array(json.loads(answer.read_text())["predictions"])
+    wanted = ServedModel(bundle).predict(recorded.astype(np.float32))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 SERVE = """
