@@ -172,7 +172,7 @@ class Rows:
             "columns_px": record["shape"][1],
             "threshold": segmenter.model.bundle.threshold,
             "objects": own["objects"],
-            "flags": "; ".join(self.flags(record, defect)),
+            "flags": "; ".join(self.flags(record, defect)) or None,
         }
         for q in quantities_of(record, defect):
             row[column_of(q.quantity, q.unit)] = q.value
@@ -202,9 +202,16 @@ class Rows:
 
 
 def id_of(plain: object) -> str:
-    """Return an id: the first 16 hexadecimal digits of the SHA-256 of plain values."""
+    """Return an id of plain values: 16 hexadecimal digits of a SHA-256, the first a letter.
+
+    So that no spreadsheet takes ``12345678e9012345`` for a number. Where the digest of the values
+    begins with a figure, that digest is hashed again.
+    """
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
+    found = hashlib.sha256(text.encode()).hexdigest()
+    while not found[0].isalpha():
+        found = hashlib.sha256(found.encode()).hexdigest()
+    return found[:_ID_DIGITS]
 
 
 def told_of(settings: Mapping[str, Any], defect: str) -> list[Any]:
