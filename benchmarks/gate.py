@@ -17,7 +17,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +121,11 @@ class Tally:
     passed: int = 0
     inconclusive: int = 0
     failed: int = 0
+    ends: list[tuple[float, float]] = field(default_factory=list)
+
+    def covers(self, truly: float) -> float:
+        """Return the share of intervals of the change that hold its true value."""
+        return float(np.mean([low <= truly <= high for low, high in self.ends]))
 
     @property
     def repeats(self) -> int:
@@ -287,6 +292,7 @@ def _note(tally: Tally, change: Any) -> None:
     options = PromotionOptions(margins={tally.name: MARGINS[tally.name]})
     evidence = Evidence({}, tally.condition.pack.images, {tally.name: change[tally.name]})
     (finding,) = judge(options, evidence).findings
+    tally.ends.append((change[tally.name].low, change[tally.name].high))
     tally.better += "better than the champion" in finding.message
     tally.passed += finding.outcome == "pass"
     tally.inconclusive += finding.outcome == "inconclusive"
@@ -316,6 +322,8 @@ def rows(repeats: int, seed: int, only: str | None) -> Iterator[dict[str, Any]]:
         for tally in found:
             hits = tally.stopped if condition.worse else tally.better
             low, high = wilson(hits, tally.repeats)
+            # Two equal models differ by nothing, whatever the mean of these repeats.
+            true = truly[tally.name] if condition.worse else 0.0
             yield {
                 "pack": condition.pack.name,
                 "challenger": condition.what,
@@ -325,6 +333,7 @@ def rows(repeats: int, seed: int, only: str | None) -> Iterator[dict[str, Any]]:
                 "rate": hits / tally.repeats,
                 "low": low,
                 "high": high,
+                "covers": tally.covers(true),
                 **{k: v for k, v in asdict(tally).items() if isinstance(v, int)},
                 "missed": tally.missed,
             }
@@ -342,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.json:
         print(
             f"{'pack':35}{'challenger':30}{'score':35}{'truly':>8}{'pass':>6}{'open':>6}{'fail':>6}"
-            f"{'better':>8}   rate asked for"
+            f"{'better':>8}{'covers':>8}   rate asked for"
         )
     for row in rows(given.repeats, given.seed, given.only):
         missed |= row["missed"]
@@ -354,6 +363,7 @@ def _printed(row: dict[str, Any]) -> str:
     limit = "at most 5 %" if row["asked"] == "better" else "at least 95 %"
     text = f"{row['pack']:35}{row['challenger']:30}{row['score']:35}{row['truly']:8.3f}"
     text += f"{row['passed']:6}{row['inconclusive']:6}{row['failed']:6}{row['better']:8}"
+    text += f"{100 * row['covers']:6.1f} %"
     text += f"   {row['asked']} {100 * row['rate']:.1f} % [{100 * row['low']:.1f}, "
     return text + f"{100 * row['high']:.1f}], {limit}{': MISSED' if row['missed'] else ''}"
 

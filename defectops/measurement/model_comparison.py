@@ -463,7 +463,7 @@ def _ratio(sample: GateSample, part: Sequence[str], whole: Sequence[str]) -> Sta
 
     def statistic(draws: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((draws @ above) / (draws @ below))
+            return _finite((draws @ above) / (draws @ below))
 
     return statistic
 
@@ -487,9 +487,14 @@ def _error(sample: GateSample, among: Sequence[str]) -> Statistic:
         with np.errstate(divide="ignore", invalid="ignore"):
             centre = follow(once, found) / follow(once, truth)
             ratio = follow(draws, found) / follow(draws, truth) / centre
-        return np.asarray(100 * ((1 + error / 100) * ratio - 1))
+        return _finite(100 * ((1 + error / 100) * ratio - 1))
 
     return statistic
+
+
+def _finite(values: Array) -> Array:
+    """Make undefined what was divided by nothing: a draw without a labelled object."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _event(sample: GateSample, name: str) -> float:

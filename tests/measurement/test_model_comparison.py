@@ -198,6 +198,15 @@ def test_images_that_differ_widen_an_interval_of_images():
     assert mixed.high - mixed.low > 2 * (alike.high - alike.low)
 
 
+def test_draws_without_a_labelled_object_are_left_out():
+    """Two labelled discs of 16 tiles are in no draw once in eight times; invented ones are."""
+    label = discs([(8, 8), (88, 136)])
+    found = [sample([(label, label | discs(CENTRES[k::9]))]) for k in (1, 2)]
+    change = paired_change(*found, HOW)[COUNT]
+    assert math.isfinite(change.low)
+    assert math.isfinite(change.high)
+
+
 def test_one_tile_gives_no_interval():
     found = sample([(discs([(8, 8)]), discs([(8, 8)]))])
     assert math.isnan(score_intervals(found, HOW)["iou"].low)
