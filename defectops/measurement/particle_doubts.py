@@ -115,7 +115,8 @@ def particle_doubts(seen: Seen) -> list[Doubt]:
         A particle with a waist, see `concavity.split_at_notches`. As likely as that another one has
         its centre there where they lie at random: ``1 - exp(-area * particles per area)``.
     ``widened``
-        A particle with a rim of uncertain pixels: the mean of the rim outside; inside one minus it.
+        A particle with a rim of uncertain pixels: outside the mean of the rim, squared as for
+        missed ones; inside one minus the mean.
     """
     instances = seen.instances
     if instances is None:
@@ -269,6 +270,7 @@ def _widened(field: _Field, reach: Array) -> Iterator[Doubt]:
             if abs(wider - 1) < _LEAST_WIDER:
                 continue
             mean = field.seen.mean(rim)
+            chance_of = mean**2 if sign > 0 else 1 - mean
             other = _Counts(counts.number[[i]], counts.size[[i]], counts.diameter[[i]] * wider)
             effect = counts.effect([i], other)
-            yield Doubt(WIDENED, own, mean if sign > 0 else 1 - mean, effect, i + 1)
+            yield Doubt(WIDENED, own, chance_of, effect, i + 1)

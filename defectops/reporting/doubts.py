@@ -54,8 +54,6 @@ class Crop:
         Masks of the same shape and the colours of their outlines.
     boxes : sequence of (int, int, int, int)
         Top, bottom, left, right of each doubt in the crop, half-open; the gravest first.
-    grey : (float, float)
-        Black and white.
     pixel_size_nm : float or None
         None makes a scale bar in pixels.
     """
@@ -63,7 +61,6 @@ class Crop:
     pixels: Array
     outlines: Sequence[tuple[Array, str]]
     boxes: Sequence[Box]
-    grey: tuple[float, float]
     pixel_size_nm: float | None
 
 
@@ -220,7 +217,8 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _grey(crop: Crop) -> Array:
-    low, high = crop.grey
+    # By its own grey levels: what is unsure is often where the micrograph is dark.
+    low, high = (float(v) for v in np.percentile(crop.pixels, (0.5, 99.5)))
     plane = (crop.pixels.astype(np.float64) - low) / max(high - low, 1e-30)
     small = Image.fromarray((np.clip(plane, 0, 1) * 255).astype(np.uint8))
     large = small.resize((_OVER * _PANE_PX,) * 2, Image.Resampling.BICUBIC)

@@ -181,7 +181,6 @@ def _crops(
 ) -> Iterator[Crop]:
     """Yield the crops of one micrograph, cut from the file and the label images of the batch."""
     pixels = read_micrograph(place.path, uncalibrated=True, max_pixels=2**40).pixels
-    low, high = (float(v) for v in np.percentile(pixels, (0.5, 99.5)))
     masks = [
         (read_label_values(out / f"labels/{place.stem}_{key}.tif", max_pixels=2**40) > 0, colour)
         for key, colour in colours.items()
@@ -195,6 +194,5 @@ def _crops(
             pixels[at],
             [(mask[at], colour) for mask, colour in masks],
             [(b[0] - top, b[1] - top, b[2] - left, b[3] - left) for b in boxes],
-            (low, high),
             place.pixel_size_nm,
         )

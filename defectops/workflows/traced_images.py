@@ -164,6 +164,10 @@ class TracedImage:
         plane = mask if np.array_equal(apart, self.labels) else self.labels
         return observe_particles(plane, scale, self.choices.options, ignore)
 
+    def forget_pixels(self) -> None:
+        """Let the label image go once it is measured; of many images all would not fit."""
+        vars(self).pop("labels", None)
+
     @property
     def ignore_path(self) -> Path | None:
         """Where the mask of ignored pixels was; None if there was none."""

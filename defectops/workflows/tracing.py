@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,13 +170,11 @@ def _pooled(value_id: str, cells: Cells, ground: Ground) -> Trace:
         chain.append(links.checked("inputs", f"id {value_id}", [differs]))
         return Trace(value_id, what, tuple(chain))
     chain.append(links.checked("inputs", f"{len(pooled)} images: id {value_id}", []))
+    each = _each_image(pooled, traced, ground)
     chain.append(guarded("method", lambda: links.pooled_method(cells, traced)))
-    settings = ground.recorded.settings
-    for row, one in zip(pooled, traced, strict=True):
-        chain += _image_in_pool(row, one, settings, ground)
-    return Trace(
-        value_id, what, (*chain, *links.model_and_commit(traced[0], ground.root, ground.registry))
-    )
+    chain += each
+    chain += links.model_and_commit(traced[0], ground.root, ground.registry)
+    return Trace(value_id, what, tuple(chain))
 
 
 def _made_of(value_id: str, rows: Sequence[Cells], quantity: str) -> list[Cells]:
@@ -189,20 +188,34 @@ def _made_of(value_id: str, rows: Sequence[Cells], quantity: str) -> list[Cells]
     return []
 
 
+def _each_image(
+    pooled: Sequence[Cells], traced: Sequence[TracedImage], ground: Ground
+) -> list[Link]:
+    """Return the links of each image of a pool; ``objects.csv`` is read once."""
+    images = {row["image"]: (row, one) for row, one in zip(pooled, traced, strict=True)}
+    found: dict[str, list[Link]] = {}
+    rows = _rows(ground.out / "objects.csv", "defect", pooled[0]["defect"])
+    for name, objects in groupby(rows, lambda row: row["image"]):
+        if name in images:
+            found[name] = _image_in_pool(*images[name], list(objects), ground)
+    for name in images.keys() - found.keys():
+        found[name] = _image_in_pool(*images[name], [], ground)
+    return [link for name in images for link in found[name]]
+
+
 def _image_in_pool(
-    row: Cells, traced: TracedImage, settings: Mapping[str, Any], ground: Ground
+    row: Cells, traced: TracedImage, objects: Sequence[Cells], ground: Ground
 ) -> list[Link]:
     """Return what differs about one image of a pool, or one link that says that nothing does."""
+    settings = ground.recorded.settings
     own = [
         guarded("value", lambda: links.image_value(row, traced)),
         links.inputs(traced, settings, row["value_id"], "image"),
-        guarded(
-            "objects",
-            lambda: links.all_objects(traced, _objects_of(ground.out, row["image"], row["defect"])),
-        ),
+        guarded("objects", lambda: links.all_objects(traced, objects)),
         guarded("pixels", lambda: links.pixels(traced)),
         guarded("micrograph", lambda: links.micrograph(traced, ground.micrographs)),
     ]
+    traced.forget_pixels()
     differ = [link for link in own if link.state == DIFFERS]
     return differ or own[-1:]
 

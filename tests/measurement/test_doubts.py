@@ -91,7 +91,7 @@ def test_an_uncertain_rim_moves_the_diameter_only():
     plane = np.maximum(discs((52, 70, 14, 0.3)), discs(*SURE, (52, 70, 10, 1.0)))
     (row,) = find_doubts(plane, HALF, "particle").to_dict("records")
     assert row["kind"] == "widened"
-    assert row["chance"] == pytest.approx(0.3)
+    assert row["chance"] == pytest.approx(0.09)
     assert (row["objects"], row["density_percent"]) == (0, 0)
     assert row["diameter_percent"] > 0
 
@@ -143,7 +143,7 @@ def test_twice_as_many_pixels_give_the_same_list(seed):
     assert (2 * once[list(COLUMNS[1:5])] == twice[list(COLUMNS[1:5])]).all(axis=None)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["gundersen", "weighted", "all", "exclude"]))
 def test_the_effect_is_what_measuring_the_other_reading_gives(seed, border):
     random = np.random.default_rng(seed)

@@ -47,7 +47,7 @@ def test_a_crop_shows_the_outline_on_the_right_only():
     rows, columns = np.indices((128, 128))
     disc = np.hypot(rows - 64, columns - 64) <= 30
     pixels = np.where(disc, 200, 90).astype(np.uint16)
-    crop = Crop(pixels, [(disc, "#ff0000")], [(34, 95, 34, 95)], (0, 255), 0.365)
+    crop = Crop(pixels, [(disc, "#ff0000")], [(34, 95, 34, 95)], 0.365)
     data = crop_png(crop)
     assert data == crop_png(crop)
     picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
@@ -82,7 +82,7 @@ def test_a_covered_one_names_what_it_lies_on():
 
 
 def test_the_page_needs_nothing_from_elsewhere():
-    crop = Crop(np.eye(128), [], [(10, 20, 10, 20)], (0, 1), None)
+    crop = Crop(np.eye(128), [], [(10, 20, 10, 20)], None)
     page = check_page([card([ROW], crop_png(crop))], 41, 2, {"voids": "#8ac926"})
     assert "41 doubts about 2 micrographs" in page
     assert "&lt;b&gt;.tif" in page
