@@ -274,6 +274,17 @@ def test_a_second_repro_runs_nothing_and_takes_no_time(project):
     assert project.git("status", "--porcelain") == ""
 
 
+def test_the_records_of_champions_are_under_git_and_their_bundles_are_not(project):
+    tracked = project.git("ls-files", "champions").splitlines()
+    for defect in DEFECTS:
+        (line,) = (project.root / f"champions/{defect}.journal.jsonl").read_text().splitlines()
+        evidence = f"{defect}.evidence/{json.loads(line)['evidence_sha256']}.json"
+        for name in ("json", "journal.jsonl", "test-accesses.jsonl"):
+            assert f"champions/{defect}.{name}" in tracked
+        assert f"champions/{evidence}" in tracked
+    assert not any(name.endswith(".safetensors") for name in tracked)
+
+
 def test_metrics_and_plots_can_be_shown(project):
     shown = json.loads(project.dvc("metrics", "show", "--json"))
     found = shown[""]["data"]
