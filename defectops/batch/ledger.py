@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ FORM = 1
 WORK, PLAN = ".work", "plan.json"
 RECORD = "record.json"
 _TIMING = "timing.csv"
+_KEY = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,13 @@ class Ledger:
         self._plan: dict[str, Any] = {}
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[Ledger]:
+    def held(self, *, anew: bool = False) -> Iterator[Ledger]:
         """Keep other processes out.
+
+        Parameters
+        ----------
+        anew : bool
+            What is here will be started over, so a damaged plan does not matter.
 
         Raises
         ------
@@ -124,7 +131,7 @@ class Ledger:
             _lock(stream, self.out)
             try:
                 self._sweep()
-                self._plan = self._read_plan()
+                self._plan = self._read_plan(anew)
                 yield self
             finally:
                 stream.truncate(0)
@@ -174,6 +181,9 @@ class Ledger:
         """Delete everything that an earlier batch wrote here, and nothing else."""
         for row in self._plan.get("items", []):
             self._forget(row["key"], row["files"])
+        for folder in self.work.iterdir():
+            if _KEY.fullmatch(folder.name):
+                self._forget(folder.name, [])
         for name in tables if self._plan else ():
             (self.out / name).unlink(missing_ok=True)
         (self.work / PLAN).unlink(missing_ok=True)
@@ -240,7 +250,15 @@ class Ledger:
             (self.out / name).unlink(missing_ok=True)
         shutil.rmtree(self.work / key, ignore_errors=True)
 
-    def _read_plan(self) -> dict[str, Any]:
+    def _read_plan(self, anew: bool) -> dict[str, Any]:
+        try:
+            return self._checked_plan()
+        except IntegrityFault:
+            if not anew:
+                raise
+            return {"items": []}
+
+    def _checked_plan(self) -> dict[str, Any]:
         path = self.work / PLAN
         try:
             plan = json.loads(path.read_text(encoding="utf-8"))

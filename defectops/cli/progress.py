@@ -97,23 +97,24 @@ class Pace:
         self.total = total
         self.done = 0
         self._fresh = 0
+        self._busy_s = 0.0
         self._clock = clock
-        self._start = clock()
+        self._before = clock()
 
     def count(self, fresh: bool) -> None:
         """Count one image; only fresh ones tell about the speed."""
+        now = self._clock()
         self.done += 1
         if fresh:
             self._fresh += 1
-        else:
-            self._start = self._clock()
+            self._busy_s += now - self._before
+        self._before = now
 
     def speed(self) -> str:
         """Return images a second and the time left; empty before the first fresh image."""
-        seconds = self._clock() - self._start
-        if not self._fresh or seconds <= 0:
+        if not self._busy_s > 0:
             return ""
-        rate = self._fresh / seconds
+        rate = self._fresh / self._busy_s
         left = round((self.total - self.done) / rate)
         hours, minutes = divmod(left // 60, 60)
         return f"{rate:.2g} images/s, {hours}:{minutes:02}:{left % 60:02} left"

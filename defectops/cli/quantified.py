@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectops.batch.engine import BUG, Refusal, run
+from defectops.batch.engine import BUG, Progress, Refusal, run
 from defectops.batch.items import Item, find_items, with_sidecars
 from defectops.batch.ledger import Kept, Ledger, Parts
 from defectops.cli import output, rim
@@ -48,7 +48,7 @@ def carry_out(
     items = _items(paths, rows, out)
     if not items:
         raise SettingsRefused("quantify", "E_USAGE", "give micrographs, or --manifest")
-    with Ledger(out).held() as ledger:
+    with Ledger(out).held(anew=new) as ledger:
         if new:
             ledger.start_over(TABLES)
         ledger.refuse_foreign(TABLES)
@@ -140,12 +140,17 @@ def _measure(
     for text in bench.notes:
         output.note(f"note: {text}")
     with batch_progress(len(items)) as listen:
-        refused = run(items, work, ledger, lambda done: listen(done.fresh), _explain)
+        refused = run(items, work, ledger, _measured_now(listen), _explain)
     for one in refused[:_SHOWN]:
         output.note(f"{one.name}: {one.code}: {one.reason}")
     if len(refused) > _SHOWN:
         output.note(f"and {len(refused) - _SHOWN} more, all in quarantine.csv")
     return refused
+
+
+def _measured_now(listen: Callable[[bool], None]) -> Callable[[Progress], None]:
+    """Tell the bar of each item; one that was refused says nothing about the speed."""
+    return lambda done: listen(done.fresh and done.refusal is None)
 
 
 def _explain(error: Exception) -> str | None:
@@ -167,7 +172,9 @@ def _show(
         output.as_json([_finite(row) for row in all_rows(images, bench, summary)])
         return
     rows = [row for group in summary.pooled for row in _rows(group)]
-    columns = ["defect", "quantity", "value", "95 % interval", "unit", "n", "images"]
+    levels = {100 * s.options.level for s in bench.segmenters}
+    interval = f"{levels.pop():g} % interval" if len(levels) == 1 else "interval"
+    columns = ["defect", "quantity", "value", interval, "unit", "n", "images"]
     output.table(columns, rows, "all images together")
     output.line(_counts(summary, out))
 

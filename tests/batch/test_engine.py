@@ -84,6 +84,20 @@ def test_starting_over_deletes_what_is_ours_and_nothing_else(batch, tmp_path):
     assert left == {"labels/mine.txt", "notes.txt"}
 
 
+def test_starting_over_needs_no_plan_that_can_be_read(batch, tmp_path):
+    batch()
+    (tmp_path / "out/.work/plan.json").write_text("{")
+    with pytest.raises(IntegrityFault, match=r"plan\.json: E_BATCH: damaged.*--new starts over"):
+        batch()
+    with Ledger(tmp_path / "out").held(anew=True) as ledger:
+        ledger.start_over(["table.txt"])
+    assert not list((tmp_path / "out/.work").glob("*/record.json"))
+    assert not (tmp_path / "out/table.txt").exists()
+    batch()
+    batch("fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
 def test_a_table_of_another_program_is_never_written_over(batch, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/table.txt").write_text("mine")

@@ -4,7 +4,8 @@ import io
 import re
 import sys
 
-from defectops.cli.progress import plain_line, scores, training_progress
+from defectops.cli import progress
+from defectops.cli.progress import Pace, batch_progress, plain_line, scores, training_progress
 from defectops.learning.training import EpochRecord, TrainingState
 
 
@@ -94,3 +95,44 @@ def test_the_bar_is_taken_down_when_a_training_fails(monkeypatch):
     except RuntimeError:
         pass
     assert "\x1b[?25h" in terminal.getvalue()  # the cursor is shown again
+
+
+# A batch ------------------------------------------------------------------------------------------
+
+
+def test_speed_and_time_left_are_those_of_images_that_were_worked_on():
+    now = [0.0]
+    pace = Pace(8, lambda: now[0])
+    assert pace.line() == "images 0/8"
+    for at, fresh in ((0.1, False), (2.1, True), (2.2, False), (4.2, True)):
+        now[0] = at
+        pace.count(fresh)
+    assert pace.line() == "images 4/8 0.5 images/s, 0:00:08 left"
+    pace.total = 5000
+    assert pace.speed() == "0.5 images/s, 2:46:32 left"
+
+
+def test_a_quick_batch_in_a_pipe_says_nothing(capsys):
+    with batch_progress(2) as listen:
+        listen(True)
+        listen(False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_slow_batch_in_a_pipe_says_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    with batch_progress(2) as listen:
+        listen(True)
+    assert re.fullmatch(r"images 1/2 \S+ images/s, 0:00:00 left\n", capsys.readouterr().err)
+
+
+def test_a_batch_in_a_terminal_has_a_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with batch_progress(3) as listen:
+        listen(True)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "1/3" in shown
+    assert "images/s" in shown
