@@ -152,11 +152,12 @@ def test_the_table_is_what_was_written(judge, tmp_path):
     pd.testing.assert_frame_equal(table, read, check_dtype=False)
 
 
-def test_a_champion_that_saw_the_test_side_in_training_is_refused(judge):
+def test_a_champion_that_saw_the_test_side_is_refused_before_it_is_opened(judge, tmp_path):
     seen = champion()
     seen.bundle.training["train_regions"] = [["a.png", 0, 1, 0, 1]]
     with pytest.raises(GateFailed, match=r"E_LEAK.*a\.png.*promote a model"):
         judge([], [_case()], seen)
+    assert ledger(tmp_path) == []
     seen.bundle.training["train_regions"] = [["b.png", 0, 1, 0, 1], ["a.png", 50, 60, 0, 1]]
     assert len(judge([], [_case()], seen)) == 1
 
