@@ -8,7 +8,9 @@ import pytest
 from drawing import VOIDS, champion, discs, field, write_split
 
 from defectops.errors import Conflict, GateFailed, InputRefused, IntegrityFault
+from defectops.experiments import changing
 from defectops.experiments.champions import checked_champion, read_champion
+from defectops.experiments.journal import read as read_journal
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.registry import RecordingRegistry, Version
 from defectops.experiments.succession import ANY
@@ -195,3 +197,40 @@ def test_versions_are_listed_with_scores_and_aliases(project):
     assert rows[1]["aliases"] == ""
     assert 0 <= rows[0]["iou"] <= 1
     assert rows[0]["threshold"] == 0.01
+
+
+def test_who_moves_the_champion_while_another_is_judged_is_a_conflict_for_the_other(
+    project, monkeypatch
+):
+    for seed in (1, 2, 3):
+        project.register(seed)
+    project.promote(version=1)
+    judge, moved = direct_promotion.judge_on_gate, []
+
+    def slowly(*given):
+        if not moved:
+            moved.append(True)
+            project.promote(version=2)
+        return judge(*given)
+
+    monkeypatch.setattr(direct_promotion, "judge_on_gate", slowly)
+    with pytest.raises(Conflict, match="E_CHAMPION_MOVED: version 1 was expected"):
+        project.promote(version=3)
+    assert project.champion.version == 2
+
+
+def test_a_dry_run_finishes_nothing_and_says_what_does(project, monkeypatch):
+    project.register(1)
+
+    def die(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changing, "STEPS", (die,))
+        with pytest.raises(KeyboardInterrupt):
+            project.promote(version=1)
+    with pytest.raises(IntegrityFault, match=r"E_UNFINISHED.*doctor --fix"):
+        project.promote(version=1, dry_run=True)
+    project.promote(version=1)
+    (entry,) = read_journal(places_of(project.root, VOIDS).journal)
+    assert entry.to_version == 1

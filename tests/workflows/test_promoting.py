@@ -9,17 +9,19 @@ import pytest
 from drawing import VOIDS, discs, field, write_split
 
 from defectops.errors import ModelRefused
+from defectops.experiments import changing
 from defectops.experiments.champions import Champion, checked_champion, read_champion
 from defectops.experiments.journal import read as read_journal
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.registry import RecordingRegistry
+from defectops.experiments.succession import note, rollback
 from defectops.experiments.tracking import RecordingTracker
 from defectops.learning import machine
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
 from defectops.measurement.model_comparison import Change
 from defectops.micrograph import save_fields
-from defectops.workflows import judging, promoting
+from defectops.workflows import after_promotion, judging, promoting
 from defectops.workflows.champions import places_of
 from defectops.workflows.promoting import promote_on_repro
 
@@ -329,3 +331,37 @@ def test_where_the_store_does_not_hold_the_run_no_figure_is_drawn(drawn):
     drawn.tracker = RecordingTracker()
     assert drawn.promote().passed
     assert drawn.tracker.records == {}
+
+
+def test_a_move_that_dvc_was_not_told_of_is_not_undone(project, monkeypatch):
+    monkeypatch.setattr(after_promotion, "unrecorded", lambda places: True)
+    for seed in (1, 2):
+        project.train(seed, iou=0.2 + seed / 10)
+        project.promote()
+    rollback(project.places, project.registry, note("doubles", by="rollback"))
+    assert project.champion.version == 1
+    verdict = project.promote()  # the stage runs again, with the model that was judged before
+    assert verdict.passed
+    assert "somebody moved the champion after this model was judged" in verdict.reason
+    assert project.champion.version == 1
+    assert project.written["moved"] is False
+    project.train(3, iou=0.6)  # a new one is judged as always
+    assert project.promote().passed
+    assert project.champion.version == 3
+
+
+def test_an_interrupted_move_is_finished_before_a_model_is_judged(project, monkeypatch):
+    project.train(1, iou=0.3)
+
+    def die(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changing, "STEPS", (*changing.STEPS[:2], die))
+        with pytest.raises(KeyboardInterrupt):
+            project.promote()
+    project.train(2, iou=0.5)
+    project.promote()
+    assert [e.to_version for e in project.journal] == [1, 2]
+    assert [e.more["by"] for e in project.journal] == ["repro", "repro"]
+    assert checked_champion(project.places).version == 2
