@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from small_study import OPTIONS, TRAIN, write_project
 
 from defectops.errors import EnvironmentFault, InputRefused
 from defectops.experiments.ownership import started
+from defectops.workflows.study_worker import run
 from defectops.workflows.tune_settings import TuneOptions
-from defectops.workflows.tuning import Session, _Worker, tune
+from defectops.workflows.tuning import Order, Session, _Worker, tune
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACING = ROOT / "tests/pipelines/tracing"
@@ -229,33 +231,54 @@ def test_two_workers_of_one_thread_find_what_one_finds(here):
     assert [t.params for t in one.state.trials] == [t.params for t in two.state.trials]
 
 
-def test_a_budget_ends_the_session_and_the_next_one_goes_on(here):
+def test_a_budget_ends_the_session_and_the_next_one_goes_on(here, work_here):
     first = here(Session(budget_minutes=0.0001))
     assert first.state.done == ""
     assert first.result.is_file()
     second = here(Session(mode="resume"))
     assert second.state.done
-    joined = here(Session(mode="join"))
-    assert joined.state.done == second.state.done
+    (done,) = [e["reason"] for e in work_here("join") if e["event"] == "done"]
+    assert done == second.state.done
 
 
 def test_what_a_worker_refuses_is_refused_here(here):
     with pytest.raises(InputRefused, match="E_STUDY: no such study"):
         here(Session(mode="resume"))
+
+
+@pytest.fixture
+def work_here(tmp_path, monkeypatch):
+    """A project, and the work of a worker in this process, which spares it all its imports."""
+    if not (tmp_path / "p").exists():
+        write_project(tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+
+    def call(mode="either", seconds=None, **options):
+        chosen = asdict(TuneOptions(**{**OPTIONS, **options}))
+        events = []
+        run(Order(".", "voids", chosen, "voids", "", mode, 0, 1, seconds), events.append)
+        return events
+
+    return call
+
+
+def test_a_worker_refuses_a_space_that_cannot_be_trained(work_here):
     with pytest.raises(InputRefused, match=r"E_CONFIG.*tune|dropout"):
-        here(Session(), space={"dropout": {"high": 0.95}})
-    here(Session(budget_minutes=0.0001))
+        work_here(space={"dropout": {"high": 0.95}})
+
+
+def test_a_study_with_other_settings_is_refused_or_renewed(work_here):
+    work_here(seconds=0.0)
     with pytest.raises(InputRefused, match=r"begun with other settings: seed was 0, is 1"):
-        here(Session(), seed=1)
-    renewed = here(Session(mode="renew", budget_minutes=0.0001), seed=1)
-    assert renewed.state.name == "voids.2"
+        work_here(seed=1)
+    assert work_here("renew", seconds=0.0, seed=1)[0]["study"] == "voids.2"
 
 
-def test_other_data_cannot_join(here):
-    here(Session(budget_minutes=0.0001))
+def test_other_data_cannot_join(work_here):
+    work_here(seconds=0.0)
     shutil.copy("split/voids/train.npz", "split/voids/dev.npz")
     with pytest.raises(InputRefused, match="was begun with other data than are here"):
-        here(Session(mode="join"))
+        work_here("join")
 
 
 def test_a_stop_while_a_dead_worker_is_seen_to_leaves_no_process_behind(here, monkeypatch):
