@@ -106,7 +106,15 @@ def pooled_value(cells: Cells, out: Path) -> Link:
 
 
 def _number(cells: Cells) -> str:
-    return "{quantity} = {value} {unit}, {low} to {high}".format_map(cells)
+    value, low, high = (_short(cells[name]) for name in ("value", "low", "high"))
+    return f"{cells['quantity']} = {value} {cells['unit']}, {low} to {high}"
+
+
+def _short(text: str) -> str:
+    try:
+        return f"{float(text):.6g}"
+    except ValueError:
+        return text
 
 
 def _other_cells(
