@@ -46,7 +46,7 @@ class Seen:
 
     Parameters
     ----------
-    chance : ndarray of float, shape (H, W)
+    chance : ndarray of float32, shape (H, W)
         Of a defect, one half at the model's threshold.
     found : ndarray of bool, shape (H, W)
         The mask.
@@ -65,7 +65,7 @@ class Seen:
 
     def mean(self, at: Array) -> float:
         """Mean chance of some pixels, given by flat index."""
-        return float(self.chance.ravel()[at].mean())
+        return float(self.chance.ravel()[at].mean(dtype=np.float64))
 
     def counts(self, at: Array) -> bool:
         """Whether at least half of some pixels, given by flat index, count."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LEAST_SCORE_PERCENT = 1e-3
 # Void and precipitate cancel where at least this part of the doubtful pixels lies on the other.
 _COVERED_SHARE = 0.25
+_BAND_ROWS = 256
 
 
 def find_doubts(  # noqa: PLR0913 - what is known of one field
@@ -127,7 +128,7 @@ def list_doubts(
         )
     refuse_unlike_shapes(plane, plane if instances is None else instances, ignore)
     seen = Seen(
-        chance=relative_chance(plane, threshold),
+        chance=_chances(plane, threshold),
         found=plane >= threshold,
         counted=counted_pixels(plane.shape, ignore),
         options=options,
@@ -136,6 +137,15 @@ def list_doubts(
     doubts = line_doubts(seen) if shape == "line" else particle_doubts(seen)
     worth = [doubt for doubt in doubts if doubt.score > _LEAST_SCORE_PERCENT]
     return sorted(worth, key=lambda doubt: -doubt.score)
+
+
+def _chances(plane: Array, threshold: float) -> Array:
+    """Return chances relative to the threshold as float32, band by band to save memory."""
+    found = np.empty(plane.shape, dtype=np.float32)
+    for top in range(0, plane.shape[0], _BAND_ROWS):
+        band = slice(top, top + _BAND_ROWS)
+        found[band] = relative_chance(plane[band], threshold)
+    return found
 
 
 def named_covered(doubts: Sequence[Doubt], others: Mapping[str, Array]) -> list[Doubt]:

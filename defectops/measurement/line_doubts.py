@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy.spatial import KDTree
 
+from defectops.measurement.distances import edge_distance
 from defectops.measurement.doubt_rows import INVENTED, MISSED, Array, Doubt, Effect, Seen
 from defectops.measurement.lines import trace
 from defectops.measurement.objects import thin_lines
@@ -19,11 +20,17 @@ _TOLERANCE_PX = 3.0
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """A mask's centre line, the distance of each pixel to it, and half the width of the mask."""
+    """The centre line of a mask: its pixels, and half the width of the mask at each."""
 
-    centre: Array
-    distance: Array
+    shape: tuple[int, ...]
+    points: Array
     half_width: Array
+
+    def plane(self, keep: Array | slice = slice(None)) -> Array:
+        """Return the pixels, or some of them, as a mask."""
+        found = np.zeros(self.shape, dtype=bool)
+        found[tuple(self.points[keep].T)] = True
+        return found
 
 
 def line_doubts(seen: Seen) -> list[Doubt]:
@@ -44,7 +51,7 @@ def line_doubts(seen: Seen) -> list[Doubt]:
         _reading(mask, seen)
         for mask in (seen.found, seen.chance >= _LENIENT, seen.chance >= _STRICT)
     )
-    total = float(trace(found.centre).path_length_px.sum())
+    total = float(trace(found.plane()).path_length_px.sum())
     least = max(seen.options.objects.min_line_px, 1.0)
     doubts = []
     for at, length in _stretches(lenient, found, least):
@@ -63,14 +70,16 @@ def _effect(length_px: float, total_px: float) -> Effect:
 
 def _reading(mask: Array, seen: Seen) -> _Reading:
     centre = thin_lines(mask, seen.options.objects)
-    far = ndimage.distance_transform_edt(~centre) if centre.any() else np.full(mask.shape, np.inf)
-    return _Reading(centre, far, ndimage.distance_transform_edt(mask))
+    width = edge_distance(mask)[centre] if centre.any() else np.zeros(0)
+    return _Reading(mask.shape, np.argwhere(centre), width)
 
 
 def _stretches(one: _Reading, other: _Reading, least_px: float) -> Iterator[tuple[Array, float]]:
     """Return pixels and length of each stretch of a centre line that another reading lacks."""
-    apart = one.centre & (other.distance > np.maximum(_TOLERANCE_PX, one.half_width))
-    lines = trace(apart)
+    far = np.full(len(one.points), np.inf)
+    if len(other.points):
+        far, _ = KDTree(other.points).query(one.points)
+    lines = trace(one.plane(far > np.maximum(_TOLERANCE_PX, one.half_width)))
     bounds = np.searchsorted(lines.path, np.arange(lines.n_paths + 1))
     for k, length in enumerate(lines.path_length_px):
         if length >= least_px:

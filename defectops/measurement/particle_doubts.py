@@ -192,7 +192,7 @@ def _bridge(field: _Field, one: int, other: int) -> _Bridge:
     own[rows - top, columns - left] = True
     between = convex_hull_image(own) & ~own
     chance = field.seen.chance[top:bottom, left:right][between]
-    return _Bridge(one, other, float(chance.mean()) if chance.size else 0.0)
+    return _Bridge(one, other, float(chance.mean(dtype=np.float64)) if chance.size else 0.0)
 
 
 def _meeting(reach: Array) -> list[tuple[int, int]]:
