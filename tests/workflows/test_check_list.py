@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 from small_batch import SHAPE, bench, carry_out, picture, write_pictures
 
 from defectops.imaging.appearance import appearance, envelope_of
@@ -107,6 +108,8 @@ def envelope():
 
 CHANGES = {
     "inverted": lambda plane: 255 - plane,
+    "blurred": lambda plane: ndimage.gaussian_filter(plane, 3),
+    "enlarged": lambda plane: np.kron(plane[:50, :64], np.ones((3, 3), np.uint8)),
     "noisy": lambda plane: np.clip(
         plane + np.random.default_rng(0).normal(0, 25, SHAPE), 0, 255
     ).astype(np.uint8),
