@@ -71,6 +71,8 @@ def guarded(name: str, make: Callable[[], Link]) -> Link:
         return make()
     except DefectopsError as error:
         return Link(name, str(error), DIFFERS)
+    except KeyError as error:
+        return Link(name, f"the column {error} is missing", DIFFERS)
 
 
 def quantity_value(cells: Cells, known: Sequence[Quantity]) -> Link:

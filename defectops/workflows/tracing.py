@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectops.errors import InputRefused
+from defectops.errors import InputRefused, IntegrityFault
 from defectops.workflows import trace_links as links
 from defectops.workflows.batch_rows import id_of, quantities_of
 from defectops.workflows.batch_summary import POOLED
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from defectops.experiments.registry import Registry
 
 _TABLES = {"quantities.csv": "value_id", "images.csv": "value_id", "objects.csv": "object_id"}
+_NEEDED = {
+    "quantities.csv": {"image", "defect", "quantity", "value", "unit", "low", "high", "method"},
+    "images.csv": {"image", "defect"},
+    "objects.csv": {"image", "defect", "label", "value_id"},
+}
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,7 @@ def _find(out: Path, value_id: str) -> tuple[str, Cells]:
     for table, column in _TABLES.items():
         row = next(_rows(out / table, column, value_id), None)
         if row is not None:
+            _require_columns(out / table, _NEEDED[table] - row.keys())
             return table, row
     raise InputRefused(
         value_id,
@@ -238,6 +244,15 @@ def _find(out: Path, value_id: str) -> tuple[str, Cells]:
         f"no row of the tables in {out} has this id; give the folder that `defectops quantify` "
         "wrote, and an id of its columns value_id or object_id",
     )
+
+
+def _require_columns(path: Path, missing: set[str]) -> None:
+    if missing:
+        raise IntegrityFault(
+            path,
+            "E_TRACE",
+            f"lost the column {min(missing)!r}; quantify again writes it",
+        )
 
 
 def _objects_of(out: Path, image: str, defect: str) -> list[Cells]:

@@ -108,15 +108,15 @@ def write_pictures(folder, count=2, sidecar=True):
             (folder / f"p{seed}.json").write_text(json.dumps(told))
 
 
-def carry_out(folder, out, tools):
-    """Measure the pictures of a folder and write the tables."""
+def carry_out(folder, out, tools, row=None):
+    """Measure the pictures of a folder, all with one row of a manifest; write the tables."""
     items = find_items([str(folder)], (".tif",), out)
     with Ledger(out).held() as ledger:
         ledger.begin(tools.as_settings(), items, [[] for _ in items])
 
         def work(item, digests):
             sha256 = hashlib.sha256(item.path.read_bytes()).hexdigest()
-            found = measure_image(Source(item.path, item.name, item.stem, sha256), tools)
+            found = measure_image(Source(item.path, item.name, item.stem, sha256, row), tools)
             return Parts(found.record, found.files, found.kept)
 
         refused = run(items, work, ledger)

@@ -148,6 +148,7 @@ def test_another_magnification_is_told_by_the_pixel_size(envelope, tmp_path):
     assert row["flags"].startswith("pixel size is 1.5 nm, allowed 0.4 to 0.625 nm")
 
 
+@pytest.mark.slow
 def test_an_uncalibrated_picture_is_not_flagged_for_its_pixel_size(envelope, tmp_path):
     write_pictures(tmp_path / "pictures", count=1, sidecar=False)
     tools = bench(tmp_path, envelope=envelope, uncalibrated=True)

@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from small_batch import bench, carry_out, promoted, write_pictures
+from small_batch import SHAPE, bench, carry_out, promoted, write_pictures
 
 from defectops.batch.recorded import Recorded
 from defectops.cli.main import run
+from defectops.dataset.manifest import ManifestRow
 from defectops.errors import InputRefused, IntegrityFault
 from defectops.experiments.registry import RecordingRegistry
 from defectops.workflows.tracing import Ground, trace
@@ -260,12 +261,52 @@ def test_a_tampered_record_does_not_make_the_same_id(project):
     assert states(project, density(project))["inputs"] == "differs"
 
 
+@pytest.mark.slow
+def test_ignored_pixels_are_a_part_of_the_chain(tmp_path):
+    promoted(tmp_path)
+    write_pictures(tmp_path / "pictures", count=1)
+    ignore = np.zeros(SHAPE, np.uint8)
+    ignore[:60, :60] = 255  # a whole void, and a part of another
+    ignore[60:75, 40:90] = 255
+    mask = tmp_path / "pictures/mask.tiff"
+    tifffile.imwrite(mask, ignore)
+    row = ManifestRow(
+        "p0.tif",
+        ignore=(mask.name,),
+        pixel_size_nm=0.5,
+        pixel_size_source="manifest",
+        thickness_nm=100.0,
+    )
+    carry_out(tmp_path / "pictures", tmp_path / "out", bench(tmp_path), row)
+    value_id = density(tmp_path)
+    assert not follow(tmp_path, value_id).broken
+    tifffile.imwrite(mask, 255 - ignore)
+    broken = {link.name: link.said for link in follow(tmp_path, value_id).broken}
+    assert "its mask mask.tiff is another one now" in broken["micrograph"]
+    assert "method" in broken
+
+
 def test_no_such_value_and_no_such_folder(project):
     with pytest.raises(InputRefused, match="E_NO_VALUE"):
         follow(project, "0123456789abcdef")
     shutil.rmtree(project / "out/.work")
     with pytest.raises(IntegrityFault, match="E_BATCH"):
         follow(project, "0123456789abcdef")
+
+
+@pytest.mark.parametrize("table", ["quantities.csv", "images.csv", "objects.csv"])
+def test_a_table_that_lost_a_column_is_found_out(project, table):
+    value_id = density(project)
+    path = project / "out" / table
+    gone = {"quantities.csv": "unit", "images.csv": "image", "objects.csv": "area_nm2"}[table]
+    path.write_text(path.read_text().replace(f",{gone},", ",other,", 1))
+    if table == "images.csv":
+        value_id = rows(project, table)[0]["value_id"]
+    if table == "objects.csv":
+        assert [link.name for link in follow(project, value_id).broken] == ["objects"]
+    else:
+        with pytest.raises(IntegrityFault, match=f"E_TRACE: lost the column '{gone}'"):
+            follow(project, value_id)
 
 
 def test_the_chain_as_plain_data(measured):
