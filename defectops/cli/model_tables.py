@@ -123,7 +123,8 @@ def _once_each(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
     if not output.is_terminal():
         return list(rows)
     shown, last = [], ""
-    for section, *rest in rows:
-        shown.append(("" if section == last else section, *rest))
+    for section, name, *rest in rows:
+        words = name.replace("_percent", " %")  # the longest names, beside two more columns
+        shown.append(("" if section == last else section, words, *rest))
         last = section
     return shown
