@@ -9,17 +9,34 @@ SCORES = [
     {
         "score": "iou",
         "unit": "1",
-        **{"a": 0.61234, "a_low": 0.5, "a_high": 0.7},
-        **{"b": 0.6, "b_low": None, "b_high": None},
-        **{"change": -0.01, "change_low": -0.1, "change_high": 0.1},
-        **{"change_unit": "1", "n": 32, "over": "tiles"},
+        "a": 0.61234,
+        "a_low": 0.5,
+        "a_high": 0.7,
+        "b": 0.6,
+        "b_low": None,
+        "b_high": None,
+        "change": -0.01,
+        "change_low": -0.1,
+        "change_high": 0.1,
+        "change_unit": "1",
+        "n": 32,
+        "over": "tiles",
     },
     {
         "score": "number_density_error_percent",
         "unit": "%",
-        **{"a": 4.04, "a_low": -1.0, "a_high": 9.0, "b": None, "b_low": None, "b_high": None},
-        **{"change": None, "change_low": None, "change_high": None},
-        **{"change_unit": "percentage points", "n": 32, "over": "tiles"},
+        "a": 4.04,
+        "a_low": -1.0,
+        "a_high": 9.0,
+        "b": None,
+        "b_low": None,
+        "b_high": None,
+        "change": None,
+        "change_low": None,
+        "change_high": None,
+        "change_unit": "percentage points",
+        "n": 32,
+        "over": "tiles",
     },
 ]
 QUANTITIES = [{"quantity": "mean_diameter", "unit": "nm", "label": 19.07, "label_low": 16.0}]
@@ -66,9 +83,7 @@ def test_models_without_a_difference_say_so(capsys):
 
 
 @pytest.mark.parametrize(("terminal", "second"), [(False, "network"), (True, "")])
-def test_a_person_reads_a_section_once_a_machine_in_each_row(
-    terminal, second, monkeypatch, capsys
-):
+def test_a_person_reads_a_section_once_a_machine_in_each_row(terminal, second, monkeypatch, capsys):
     rows = []
     monkeypatch.setattr(output, "is_terminal", lambda: terminal)
     monkeypatch.setattr(output, "table", lambda columns, cells, title="": rows.extend(cells))
