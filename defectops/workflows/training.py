@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from defectops.learning.training import (
     load_state,
     save_state,
 )
-from defectops.micrograph import Field, load_fields
+from defectops.micrograph import load_fields
 from defectops.workflows.packing import Origin, best_numbers, packed, sides_sha256, tracked
 
 if TYPE_CHECKING:
