@@ -31,6 +31,16 @@ def _clean_environment(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A database with MLflow's schema; its migrations take seconds, a copy takes none."""
+    from defectops.experiments.mlflow_store import make_database  # noqa: PLC0415 - loads MLflow
+
+    root = tmp_path_factory.mktemp("empty")
+    make_database(root / "mlflow.db", root)
+    return root / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def shared():
     """Real micrographs and hostile inputs that lie beside a developer's checkout."""
     folder = Path(os.environ.get("DEFECTOPS_SHARED", ROOT.parent / "shared"))

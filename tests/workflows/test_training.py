@@ -290,9 +290,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage(sides, tmp_path):
+def stage(sides, tmp_path, empty_store):
     def make(name, **changes):
         shutil.copytree(sides, tmp_path / name)
+        shutil.copy(empty_store, tmp_path / name / "mlflow.db")
         return Stage(tmp_path / name, **changes)
 
     return make

@@ -97,9 +97,14 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path):
-    def make(name, **options):
-        return Stage(tmp_path / name, **options)
+def stage(tmp_path, empty_store):
+    """Projects with an empty store; without one where its making belongs to the test."""
+
+    def make(name, *, store=True, **options):
+        made = Stage(tmp_path / name, **options)
+        if store:
+            shutil.copy(empty_store, made.root / "mlflow.db")
+        return made
 
     return make
 
@@ -125,7 +130,7 @@ def test_a_whole_study_opens_train_and_dev_and_no_other_side(stage, tmp_path):
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(stage, kills):
     size = {"trials": 2 + kills // 4, "epochs": 4, "offspring": 1 + kills // 4}
     size |= {"train": {"patches_per_epoch": 96}}
-    whole, broken = stage("whole", **size), stage("broken", **size)
+    whole, broken = stage("whole", **size), stage("broken", store=False, **size)
     whole.run()
     chance = random.SystemRandom()
     codes = []
@@ -208,10 +213,16 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(stage):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A project, and `tune` called in this process."""
+def project(tmp_path, monkeypatch, empty_store):
+    """A project with an empty store, in which we are."""
     write_project(tmp_path / "p")
+    shutil.copy(empty_store, tmp_path / "p/mlflow.db")
     monkeypatch.chdir(tmp_path / "p")
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    """A project, and `tune` called in this process."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def call(session, listen=lambda event: None, **options):
@@ -247,11 +258,8 @@ def test_what_a_worker_refuses_is_refused_here(here):
 
 
 @pytest.fixture
-def work_here(tmp_path, monkeypatch):
+def work_here(project):
     """A project, and the work of a worker in this process, which spares it all its imports."""
-    if not (tmp_path / "p").exists():
-        write_project(tmp_path / "p")
-    monkeypatch.chdir(tmp_path / "p")
 
     def call(mode="either", seconds=None, **options):
         chosen = asdict(TuneOptions(**{**OPTIONS, **options}))
