@@ -102,8 +102,9 @@ def find_items(places: Iterable[str], suffixes: Sequence[str], out: Path) -> lis
     for place in places:
         own = [p for p in _files(place, suffixes) if not _inside(p, results)]
         if not own:
+            what = "a directory without micrographs" if Path(place).is_dir() else "matches none"
             raise MicrographRefused(
-                place, "E_IO", "no micrographs here; give a folder, a file or a quoted pattern"
+                place, "E_IO", f"{what}; give a folder of them, a file or a quoted pattern"
             )
         # The parent is resolved, the file is not: a link to a file goes by its own name.
         found.update({str(_parent(p) / p.name): p for p in own})

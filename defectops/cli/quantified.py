@@ -49,10 +49,10 @@ def carry_out(
     if not items:
         raise SettingsRefused("quantify", "E_USAGE", "give micrographs, or --manifest")
     with Ledger(out).held(anew=new) as ledger:
-        if new:
-            ledger.start_over(TABLES)
         ledger.refuse_foreign(TABLES)
-        bench, threads = _bench(request, ledger)
+        bench, threads = _bench(request, 0 if new else ledger.settings.get("threads", 0))
+        if new:  # not before it is certain that there is a model
+            ledger.start_over(TABLES)
         items = _begin(ledger, items, rows, bench, threads)
         refused = _measure(items, rows, ledger, bench)
 
@@ -79,13 +79,12 @@ def _items(paths: Sequence[str], rows: Mapping[str, ManifestRow], out: Path) -> 
     return with_sidecars(find_items(paths or list(rows), SUFFIXES, out))
 
 
-def _bench(request: BatchRequest, ledger: Ledger) -> tuple[Bench, int]:
+def _bench(request: BatchRequest, before: int) -> tuple[Bench, int]:
     """Load the models, with as many threads as before: the last bits depend on it."""
     from defectops.learning import machine
     from defectops.workflows.batch_choosing import choose
 
-    before = ledger.settings.get("threads", 0)
-    threads = machine.settle(int(before))
+    threads = machine.settle(before)
     return choose(Path(), request, _registry), threads
 
 

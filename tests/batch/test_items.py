@@ -67,10 +67,12 @@ def test_results_are_never_taken_for_micrographs(folder):
     assert names == ["in/a.tif", "sub/a.tif"]
 
 
-@pytest.mark.parametrize("place", ["empty", "in/*.dm4"])
-def test_a_folder_or_pattern_that_stands_for_nothing_is_refused(folder, place):
+@pytest.mark.parametrize(
+    ("place", "said"), [("empty", "a directory without"), ("in/*.dm4", "matches none")]
+)
+def test_a_folder_or_pattern_that_stands_for_nothing_is_refused(folder, place, said):
     (folder.parent / "empty").mkdir()
-    with pytest.raises(MicrographRefused, match="E_IO: no micrographs here"):
+    with pytest.raises(MicrographRefused, match=f"E_IO: {said}"):
         find(folder, folder.parent / place)
 
 

@@ -185,6 +185,7 @@ def test_other_settings_or_another_model_are_noticed(capsys):
     save_model("other.safetensors", "voids", seed=5)
     assert quantify("--threshold-spread", "0", model="other.safetensors") == 2
     assert "models.voids.sha256 was" in capsys.readouterr().err
+    assert quantify("--threshold-spread", "0", "--new", model="none.safetensors") == 2
     assert tree("out") == before
     assert quantify("--threshold-spread", "0", "--border", "all", "--new") == 2
     quantify("--threshold-spread", "0", "--border", "all", out="fresh")
