@@ -165,11 +165,11 @@ def conditions() -> list[Condition]:
         loses = replace(before, lost=before.lost + 0.05)
         what = "loses objects" if before.lost else "a perfect one, loses objects"
         found.append(Condition(pack, what, before, loses, density))
-    for pack, before, share in ((many, plain, 0.0237), (few, sure, 0.0207), (lines, plain, 0.0265)):
+    for pack, before, share in ((many, plain, 0.0223), (few, sure, 0.0207), (lines, plain, 0.0226)):
         loses = replace(before, lost=before.lost + share)
         what = "loses objects" if before.lost else "a perfect one, loses objects"
         found.append(Condition(pack, what, before, loses, IOU))
-    for pack, growth in ((many, -0.03), (lines, -0.06)):
+    for pack, growth in ((many, -0.047), (lines, -0.055)):
         found.append(Condition(pack, "draws thinner", plain, replace(plain, growth=growth), IOU))
     found.append(Condition(many, "draws larger", plain, replace(plain, growth=0.05), SIZE))
     return found
