@@ -7,6 +7,23 @@ from typing import Literal
 
 import typer
 
+from defectops.cli.measure_options import (
+    Border,
+    Detail,
+    Foil,
+    GridSpacingPx,
+    GuardPx,
+    Level,
+    MaxPixels,
+    Merging,
+    MinAreaPx,
+    Overlap,
+    Probe,
+    Seed,
+    SeparationPx,
+    ThresholdSpread,
+)
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -57,47 +74,23 @@ def measure(
     threshold: float | None = typer.Option(
         None, "--threshold", help="The files are probabilities; at least this is defect."
     ),
-    threshold_spread: float = typer.Option(
-        0.1, "--threshold-spread", help="How far off the threshold might be; 0 leaves it out."
-    ),
+    threshold_spread: ThresholdSpread = 0.1,
     edge_px: int = typer.Option(
         0, "--edge-px", help="How far off the drawn edges might be; 0 leaves it out."
     ),
-    border: str | None = typer.Option(
-        None, "--border", help="gundersen (default), weighted, guard, exclude, all (paper)."
-    ),
-    guard_px: int | None = typer.Option(
-        None, "--guard-px", help="Margin of the border rule guard (64)."
-    ),
-    foil: str | None = typer.Option(
-        None, "--foil", help="t+d (default): particles cut by the surfaces count; t: the paper."
-    ),
-    overlap: str | None = typer.Option(
-        None, "--overlap", help="none (default); union: count for particles hidden in a mask."
-    ),
-    detail: str | None = typer.Option(
-        None, "--detail", help="full (default), or main: densities and mean sizes only."
-    ),
-    probe: str | None = typer.Option(
-        None, "--probe", help="Test lines for dislocations: grid (default), circles, random."
-    ),
-    merging: str | None = typer.Option(
-        None, "--merging", help="corrected (default) for lines that merge; or: as seen."
-    ),
-    grid_spacing_px: int | None = typer.Option(
-        None, "--grid-spacing-px", help="Distance of the lines that count crossings (32)."
-    ),
-    min_area_px: int | None = typer.Option(
-        None, "--min-area-px", help="Smaller pieces of a mask are specks (12)."
-    ),
-    separation_px: float | None = typer.Option(
-        None, "--separation-px", help="Necks narrower by this part touching particles (0.75)."
-    ),
-    level: float | None = typer.Option(None, "--level", help="Coverage of intervals (0.95)."),
-    seed: int | None = typer.Option(None, "--seed", help="Of the grid and of resampling (0)."),
-    max_pixels: int | None = typer.Option(
-        None, "--max-pixels", min=1, help="Refuse larger pictures (default 16384 x 16384)."
-    ),
+    border: Border = None,
+    guard_px: GuardPx = None,
+    foil: Foil = None,
+    overlap: Overlap = None,
+    detail: Detail = None,
+    probe: Probe = None,
+    merging: Merging = None,
+    grid_spacing_px: GridSpacingPx = None,
+    min_area_px: MinAreaPx = None,
+    separation_px: SeparationPx = None,
+    level: Level = None,
+    seed: Seed = None,
+    max_pixels: MaxPixels = None,
     out: Path | None = typer.Option(
         None, "--out", help="Also write CSV tables and figures into this folder."
     ),

@@ -6,6 +6,23 @@ from pathlib import Path
 
 import typer
 
+from defectops.cli.measure_options import (
+    Border,
+    Detail,
+    Foil,
+    GridSpacingPx,
+    GuardPx,
+    Level,
+    MaxPixels,
+    Merging,
+    MinAreaPx,
+    Overlap,
+    Probe,
+    Seed,
+    SeparationPx,
+    ThresholdSpread,
+)
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -48,44 +65,20 @@ def quantify(
     check: int = typer.Option(
         20, "--check", min=0, max=999, help="Doubts to draw in check.html, the gravest first."
     ),
-    threshold_spread: float = typer.Option(
-        0.1, "--threshold-spread", help="How far off the threshold might be; 0 leaves it out."
-    ),
-    border: str | None = typer.Option(
-        None, "--border", help="gundersen (default), weighted, guard, exclude, all (paper)."
-    ),
-    guard_px: int | None = typer.Option(
-        None, "--guard-px", help="Margin of the border rule guard (64)."
-    ),
-    foil: str | None = typer.Option(
-        None, "--foil", help="t+d (default): particles cut by the surfaces count; t: the paper."
-    ),
-    overlap: str | None = typer.Option(
-        None, "--overlap", help="none (default); union: count for particles hidden in a mask."
-    ),
-    detail: str | None = typer.Option(
-        None, "--detail", help="full (default), or main: densities and mean sizes only."
-    ),
-    probe: str | None = typer.Option(
-        None, "--probe", help="Test lines for dislocations: grid (default), circles, random."
-    ),
-    merging: str | None = typer.Option(
-        None, "--merging", help="corrected (default) for lines that merge; or: as seen."
-    ),
-    grid_spacing_px: int | None = typer.Option(
-        None, "--grid-spacing-px", help="Distance of the lines that count crossings (32)."
-    ),
-    min_area_px: int | None = typer.Option(
-        None, "--min-area-px", help="Smaller pieces of a mask are specks (12)."
-    ),
-    separation_px: float | None = typer.Option(
-        None, "--separation-px", help="Necks narrower by this part touching particles (0.75)."
-    ),
-    level: float | None = typer.Option(None, "--level", help="Coverage of intervals (0.95)."),
-    seed: int | None = typer.Option(None, "--seed", help="Of the grid and of resampling (0)."),
-    max_pixels: int | None = typer.Option(
-        None, "--max-pixels", min=1, help="Refuse larger pictures (default 16384 x 16384)."
-    ),
+    threshold_spread: ThresholdSpread = 0.1,
+    border: Border = None,
+    guard_px: GuardPx = None,
+    foil: Foil = None,
+    overlap: Overlap = None,
+    detail: Detail = None,
+    probe: Probe = None,
+    merging: Merging = None,
+    grid_spacing_px: GridSpacingPx = None,
+    min_area_px: MinAreaPx = None,
+    separation_px: SeparationPx = None,
+    level: Level = None,
+    seed: Seed = None,
+    max_pixels: MaxPixels = None,
     new: bool = typer.Option(False, "--new", help="Start over: delete what is there from before."),
     json: bool = typer.Option(False, "--json", help="Print one list of rows as JSON."),
 ) -> int:
