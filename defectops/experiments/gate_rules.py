@@ -177,8 +177,11 @@ def _times_as_many(half: float, away: float, one_object: float) -> float:
     """
     if away < 1e-6 * half:
         return math.inf
-    d = min(one_object, half / (1 + _Z))
-    scatter = max((half - d) ** 2 - (_Z * d) ** 2, 0.0)
+    if half <= 0:
+        return 0.0
+    # In units of the half, so that no square is too small for a float.
+    away, d = away / half, min(one_object / half, 1 / (1 + _Z))
+    scatter = max((1 - d) ** 2 - (_Z * d) ** 2, 0.0)
     linear = scatter + 2 * away * d
     root = math.sqrt(linear**2 + 4 * away**2 * (_Z**2 - 1) * d**2)
     return (linear + root) / (2 * away**2)

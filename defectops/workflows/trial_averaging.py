@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 def better_half(
-    model: LoadedModel,
+    found: tuple[LoadedModel, float],
     parent: Bundle,
     train: Sequence[Field],
     dev: Sequence[Field],
     precision: Precision,
-) -> LoadedModel:
+) -> tuple[LoadedModel, float]:
     """Return the model halfway between a trial's and its parent's, if it is better on dev.
 
     It costs one look at the dev side, which is less than an epoch.
 
     Parameters
     ----------
-    model : LoadedModel
-        Best weights of the trial; ``dev_iou`` stands in its metrics.
+    found : (LoadedModel, float)
+        Best weights of the trial, and their dev IoU.
     parent : Bundle
         What the trial started from.
     train, dev : sequence of Field
@@ -40,20 +40,20 @@ def better_half(
 
     Returns
     -------
-    LoadedModel
-        `model` itself if it is at least as good; else its metrics have the new ``dev_iou`` and
+    (LoadedModel, float)
+        `found` itself if it is at least as good; else its metrics have the new ``dev_iou`` and
         ``threshold``, and ``halfway`` 1.
     """
-    bundle = model.bundle
+    bundle = found[0].bundle
     middle = replace(bundle, weights=halfway(parent.weights, bundle.weights))
     network = to_device(middle.network())
     point = evaluate_dev(network, dev, multiple_px(bundle.spec), precision)
+    if point.iou <= found[1]:
+        return found
     metrics = bundle.training["metrics"]
-    if round(point.iou, 6) <= metrics["dev_iou"]:
-        return model
     told = {**metrics, "dev_iou": round(point.iou, 6), "threshold": point.threshold, "halfway": 1}
     middle = replace(
         middle, threshold=point.threshold, training={**bundle.training, "metrics": told}
     )
     middle = freeze(middle, train)
-    return LoadedModel(middle, network)
+    return LoadedModel(middle, network), point.iou

@@ -184,10 +184,12 @@ class Evaluator:
         model = self.model()
         if state is None or model is None:
             raise RuntimeError("a trial without epochs")  # options refuse it before
+        found = model, state.best_iou
         if parent is not None:
             ground, precision = self.ground, settings.training.precision
-            model = self._model = better_half(model, parent, ground.train, ground.dev, precision)
-        return self._outcome(model)
+            found = better_half(found, parent, ground.train, ground.dev, precision)
+            self._model = found[0]
+        return self._outcome(*found)
 
     def model(self) -> LoadedModel | None:
         """Return the best weights of the trial that was carried out last, also of a part of it.
@@ -258,14 +260,14 @@ class Evaluator:
         numbers = best_numbers(settings, state, rows)
         return packed(origin, state, numbers, _lineage(choice, state.epoch), inherited)
 
-    def _outcome(self, model: LoadedModel) -> Outcome:
+    def _outcome(self, model: LoadedModel, dev_iou: float) -> Outcome:
         data = bundle_bytes(model.bundle)
         sha256 = hashlib.sha256(data).hexdigest()
         with replacing(self.weights / f"{sha256}.safetensors") as temporary:
             temporary.write_bytes(data)
         ground, numbers = self.ground, model.bundle.training["metrics"]
         values, found = objective_values(
-            self.plan.objective, numbers["dev_iou"], model, ground.dev, ground.measure
+            self.plan.objective, dev_iou, model, ground.dev, ground.measure
         )
         told = ("dev_iou", "threshold", "best_epoch", "halfway")
         facts = {n: numbers[n] for n in told if n in numbers}

@@ -4,7 +4,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from defectops.experiments.gate_rules import Evidence, judge
@@ -75,6 +75,7 @@ def test_without_a_champion_margins_ask_nothing():
     assert "no rule" in judge(MARGIN, Evidence({"iou": found(0.5)}, 2)).reason
 
 
+@example(change=0.0, half=2.2250738585072014e-308, margin=2.225073858507203e-309)
 @given(st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_not_worse_is_judged_by_the_whole_interval(change, half, margin):
     options = PromotionOptions(margins={"iou": margin})
