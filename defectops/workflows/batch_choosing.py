@@ -18,13 +18,13 @@ from defectops.experiments.provenance import git_tags
 from defectops.experiments.registry import BUNDLE
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.imaging.raster import MAX_PIXELS
-from defectops.learning.bundle import file_sha256
-from defectops.learning.inference import LoadedModel, load_model
+from defectops.learning.inference import LoadedModel, as_model
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
 from defectops.workflows.champions import load_champion, places_of
+from defectops.workflows.model_finding import find_model
 from defectops.workflows.parameters import Parameters, load_parameters
-from defectops.workflows.version_names import parse, resolve
+from defectops.workflows.version_names import parse
 
 if TYPE_CHECKING:
     from defectops.experiments.registry import Registry
@@ -236,24 +236,20 @@ def _named_model(
 ) -> Segmenter:
     """Load a model that is named by version or by path."""
     meant = parse(text)
-    if isinstance(meant, Path):
-        path = meant / BUNDLE if meant.is_dir() else meant
-        model = load_model(path)
-        number, sha256 = None, file_sha256(path)
-    else:
-        types = {**BUILT_IN, **parameters.defects}
-        store = registry()
-        _, known = resolve(meant, types, store)
-        with tempfile.TemporaryDirectory() as folder:
-            model = load_model(store.fetch(known.model, known.number, Path(folder)), known.sha256)
-        number, sha256 = known.number, known.sha256
+    if isinstance(meant, Path) and meant.is_dir():
+        text = str(meant / BUNDLE)
+    types = {**BUILT_IN, **parameters.defects}
+    with tempfile.TemporaryDirectory() as folder:
+        found = find_model(text, lambda: (types, registry()), Path(folder))
+    model = as_model(found.bundle)
+    number = None if found.version is None else found.version.number
     own = DefectType(**model.bundle.defect)  # type: ignore[arg-type] # checked when it was loaded
     if request.defects and ALL not in request.defects and own.key not in request.defects:
         raise SettingsRefused(
             "--model", "E_USAGE", f"{text} is a model of {own.key}, which --defect does not name"
         )
     defect = parameters.defects.get(own.key, own)
-    return _segmenter(defect, model, number, sha256, parameters, request)
+    return _segmenter(defect, model, number, found.sha256, parameters, request)
 
 
 def _segmenter(
