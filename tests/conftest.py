@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -12,6 +13,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # PyTorch's threads wait for each other asleep, not spinning: beside another busy process a spinning
 # pair takes a thousand times as long. Set before PyTorch is loaded, and for every child.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# One of several pytest workers keeps to a core of its own, and so do the processes that it starts:
+# two networks with two threads each on two cores would mostly wait for each other.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+# The same examples in every run, so that a red run is about the change that is tested; new ones are
+# looked for with HYPOTHESIS_PROFILE=search. No deadline: a busy machine is not a broken law.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit it: tests that send it to
 # a command of ours would wait for ever.

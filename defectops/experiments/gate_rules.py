@@ -175,10 +175,10 @@ def _times_as_many(half: float, away: float, one_object: float) -> float:
     many images h is ``sqrt(k)`` times smaller and d, what one object changes, k times; this is the
     equation solved for k.
     """
-    if away < 1e-6 * half:
-        return math.inf
     if half <= 0:
         return 0.0
+    if away <= 1e-6 * half:
+        return math.inf
     # In units of the half, so that no square is too small for a float.
     away, d = away / half, min(one_object / half, 1 / (1 + _Z))
     scatter = max((1 - d) ** 2 - (_Z * d) ** 2, 0.0)

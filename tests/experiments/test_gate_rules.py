@@ -76,6 +76,7 @@ def test_without_a_champion_margins_ask_nothing():
 
 
 @example(change=0.0, half=2.2250738585072014e-308, margin=2.225073858507203e-309)
+@example(change=0.0, half=5e-324, margin=0.0)
 @given(st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_not_worse_is_judged_by_the_whole_interval(change, half, margin):
     options = PromotionOptions(margins={"iou": margin})

@@ -3,11 +3,11 @@
 import json
 import os
 import re
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ PARAMS = {
     "promotion": {"floors": {"iou": 0.0}},
     "quantify": {},
     "material": {},
+    "views": {},
 }
 # What belongs to nobody's outputs: our own state, the store of runs, what git and DVC write.
 # Beside them the records under git that no stage puts out: what was decided on what, and how often
@@ -267,9 +268,11 @@ def test_no_stage_but_evaluate_opened_the_test_side(project):
 
 
 def test_a_second_repro_runs_nothing_and_takes_no_time(project):
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = project.dvc("repro")
-    assert time.perf_counter() - started < 5
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The processor's seconds: those of the clock are a busy neighbour's as well.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
     assert "Running stage" not in said
     assert project.git("status", "--porcelain") == ""
 
@@ -325,26 +328,26 @@ def test_a_new_label_concerns_the_stages_of_its_defect_alone(project):
     assert project.status() == {}
 
 
-def test_a_clone_without_cache_and_store_runs_through_to_the_same_champions(project, tmp_path):
+def test_a_clone_without_cache_and_store_runs_through_to_the_same_champion(project, tmp_path):
     project.git("clone", "-q", str(project.root), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone")
     shutil.copytree(project.root / "data", clone.root / "data")
     assert not (clone.root / "mlflow.db").exists()
     assert not (clone.root / "champions/voids").exists()
-    clone.dvc("repro")
-    assert (clone.root / "report/index.html").is_file()
+    clone.dvc("repro", "evaluate@voids", "quantify@voids")
     # It opened the test side once more, and that is all that it has to commit.
-    ledgers = [f"champions/{d}.test-accesses.jsonl" for d in DEFECTS]
-    changed = clone.git("status", "--porcelain", "champions").splitlines()
-    assert sorted(changed) == [f" M {name}" for name in ledgers]
-    assert clone.champions(RECORDS[1]) == project.champions(RECORDS[1])
-    for name in ledgers:
-        assert len((clone.root / name).read_text().splitlines()) == 2
-    for name in ("results/quantities/voids.csv", "results/evaluation/summary.json"):
-        assert (clone.root / name).read_bytes() == (project.root / name).read_bytes()
-    versions, aliases = clone.registry()
-    assert versions == [(f"defectops-{d}", 1) for d in DEFECTS]
-    assert [(m, v) for m, a, v in aliases if a == "champion"] == versions
+    ledger = f"champions/voids{RECORDS[1]}"
+    assert clone.git("status", "--porcelain", "champions").splitlines() == [f" M {ledger}"]
+    assert len((clone.root / ledger).read_text().splitlines()) == 2
+    assert (clone.root / "champions/voids/model.safetensors").read_bytes() == (
+        project.root / "champions/voids/model.safetensors"
+    ).read_bytes()
+    for name in ("quantities/voids.csv", "evaluation/voids.csv"):
+        path = f"results/{name}"
+        assert (clone.root / path).read_bytes() == (project.root / path).read_bytes()
+    voids = "defectops-voids"
+    marks = [(voids, alias, 1) for alias in ("candidate", "champion")]
+    assert clone.registry() == ([(voids, 1)], marks)
 
 
 def test_a_promotion_and_a_rollback_by_hand_concern_what_stands_behind_alone(project):

@@ -129,7 +129,7 @@ def test_a_whole_study_opens_train_and_dev_and_no_other_side(stage, tmp_path):
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.kills)])
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(stage, kills):
     size = {"trials": 2 + kills // 4, "epochs": 4, "offspring": 1 + kills // 4}
-    size |= {"train": {"patches_per_epoch": 96}}
+    size |= {"train": {"patches_per_epoch": 48}}
     whole, broken = stage("whole", **size), stage("broken", store=False, **size)
     whole.run()
     chance = random.SystemRandom()
@@ -195,7 +195,7 @@ def test_workers_go_with_who_started_them(stage):
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(stage):
-    size = {"epochs": 4, "train": {"patches_per_epoch": 48}}
+    size = {"epochs": 4, "train": {"patches_per_epoch": 24}}
     whole, broken = stage("whole", **size), stage("broken", **size)
     whole.run()
     with broken.start() as process:
