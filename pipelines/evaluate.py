@@ -7,6 +7,7 @@ from pathlib import Path
 
 from defectops.cli.rim import guarded
 from defectops.imaging.conditioning import ConditioningOptions
+from defectops.learning.views import ViewOptions
 from defectops.workflows.evaluating import evaluate
 from defectops.workflows.parameters import load_parameters
 
@@ -15,7 +16,8 @@ def main(defect: str) -> None:
     """Run the stage in the project's folder, for one of the defects of ``params.yaml``."""
     parameters = load_parameters(Path())
     conditioning = parameters.options("prepare", defect, ConditioningOptions)
-    evaluate(Path(), parameters.defect(defect), conditioning)
+    views = parameters.options("views", defect, ViewOptions)
+    evaluate(Path(), parameters.defect(defect), conditioning, views)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from defectops.cli.rim import guarded
 from defectops.imaging.conditioning import ConditioningOptions
+from defectops.learning.views import ViewOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
 from defectops.workflows.parameters import load_parameters
@@ -19,7 +20,8 @@ def main(defect: str) -> None:
     options = parameters.options("quantify", defect, MeasureOptions)
     conditioning = parameters.options("prepare", defect, ConditioningOptions)
     material = parameters.options("material", defect, Material)
-    quantify(Path(), parameters.defect(defect), options, conditioning, material)
+    views = parameters.options("views", defect, ViewOptions)
+    quantify(Path(), parameters.defect(defect), options, conditioning, material, views)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from defectops.defects import DefectType
 from defectops.errors import DefectopsError
 from defectops.experiments.promotion import PromotionOptions
 from defectops.imaging.conditioning import ConditioningOptions
+from defectops.learning.views import ViewOptions
 from defectops.measurement.objects import ObjectOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
@@ -115,6 +116,7 @@ DEFAULTS = {
     "quantify": [MeasureOptions, ObjectOptions],
     "study": [StudyFile],
     "tune": [TuneOptions],
+    "views": [ViewOptions],
 }
 
 

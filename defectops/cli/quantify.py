@@ -66,6 +66,11 @@ def quantify(
         20, "--check", min=0, max=999, help="Doubts to draw in check.html, the gravest first."
     ),
     threshold_spread: ThresholdSpread = 0.1,
+    mirrored_views: bool | None = typer.Option(
+        None,
+        "--mirrored-views/--no-mirrored-views",
+        help="Segment mirrored, too, for the intervals: on, if params.yaml does not say otherwise.",
+    ),
     border: Border = None,
     guard_px: GuardPx = None,
     foil: Foil = None,
@@ -123,6 +128,7 @@ def quantify(
             uncalibrated=uncalibrated,
             thickness=thickness(thickness_nm),
             threshold_spread=threshold_spread,
+            mirrored_views=mirrored_views,
             max_pixels=max_pixels or MAX_PIXELS,
             accept_out_of_range=accept_out_of_range,
             options={name: value for name, value in options.items() if value is not None},

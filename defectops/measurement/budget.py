@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,17 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Derive = Callable[[list[Quantity]], list[Quantity]]
 
-COUNTING, FIELDS, PIXEL_SIZE, THICKNESS, SEGMENTATION, ESTIMATOR, CONSTANTS = COMPONENTS = (
+COMPONENTS = (
     "counting",
     "fields",
     "pixel size",
     "thickness",
     "segmentation",
+    "mirrored views",
     "estimator",
     "constants",
 )
+COUNTING, FIELDS, PIXEL_SIZE, THICKNESS, SEGMENTATION, MIRRORED, ESTIMATOR, CONSTANTS = COMPONENTS
 COLUMNS = (
     "image",
     "region",
@@ -95,7 +98,8 @@ class Alternative:
     Parameters
     ----------
     component : str
-        ``segmentation`` (another threshold, edges moved) or ``estimator`` (another separation).
+        ``segmentation`` (another threshold, edges moved), ``mirrored views`` (the same model, the
+        micrograph mirrored) or ``estimator`` (another separation).
     method : str
         What is different, in words.
     fields : sequence of Measurement
@@ -163,6 +167,9 @@ def itemised(
     ``segmentation``, ``estimator``
         The value is taken to lie anywhere between the given one and those of the alternatives,
         which are as good: width over sqrt(12).
+    ``mirrored views``
+        The given value is one of several readings that only chance tells apart: their sample
+        standard deviation. A reading that shows nothing counts as half an object.
     ``constants``
         Of what strength is computed with.
 
@@ -171,8 +178,8 @@ def itemised(
 
     References
     ----------
-    JCGM 100:2008 (GUM), sections 4.3.7 and 5.1, doi:10.59161/JCGM100-2008E. Efron, B., Ann. Stat.
-    7, 1 (1979), doi:10.1214/aos/1176344552.
+    JCGM 100:2008 (GUM), sections 4.2.2, 4.3.7 and 5.1, doi:10.59161/JCGM100-2008E. Efron, B., Ann.
+    Stat. 7, 1 (1979), doi:10.1214/aos/1176344552.
     """
     given = known or Known()
     more = derive or (lambda _: [])
@@ -378,7 +385,7 @@ def _alternative_components(
 ) -> list[Component]:
     drawn = [(a, {q.quantity: q.value for q in _drawn(a.fields, derive)}) for a in alternatives]
     found = []
-    for name in (SEGMENTATION, ESTIMATOR):
+    for name in (SEGMENTATION, MIRRORED, ESTIMATOR):
         own = [(a.method, values) for a, values in drawn if a.component == name]
         for q in counted if own else ():
             others = [values.get(q.quantity, math.nan) for _, values in own]
@@ -386,7 +393,8 @@ def _alternative_components(
                 f"{method}: {value:.4g} {q.unit}"
                 for (method, _), value in zip(own, others, strict=True)
             )
-            found.append(Component(q.quantity, name, _range_sd([q.value, *others]), said))
+            sd = _repeat_sd(q, others) if name == MIRRORED else _range_sd([q.value, *others])
+            found.append(Component(q.quantity, name, sd, said))
     return found
 
 
@@ -425,3 +433,14 @@ def _range_sd(values: Sequence[float]) -> float:
     """Return the standard deviation of a logarithm spread evenly over the range of values."""
     logs = [math.log(v) for v in values if v > 0]
     return (max(logs) - min(logs)) / math.sqrt(12) if len(logs) > 1 else math.nan
+
+
+def _repeat_sd(q: Quantity, others: Sequence[float]) -> float:
+    """Return the sample standard deviation of the logarithm over repeated readings of a value.
+
+    One that found nothing says much, and has no logarithm: it counts as half an object.
+    """
+    half = q.value / (2 * max(q.n, 1))
+    least = [max(v, half) for v in (q.value, *others)]
+    logs = [math.log(v) for v in least if v > 0]
+    return statistics.stdev(logs) if len(logs) > 1 else math.nan

@@ -23,6 +23,7 @@ _COLOURS = {
     "pixel size": "#e69f00",
     "thickness": "#d55e00",
     "segmentation": "#009e73",
+    "mirrored views": "#f0e442",
     "estimator": "#cc79a7",
     "constants": "#999999",
 }

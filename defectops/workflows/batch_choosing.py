@@ -19,6 +19,7 @@ from defectops.experiments.registry import BUNDLE
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.imaging.raster import MAX_PIXELS
 from defectops.learning.inference import LoadedModel, as_model
+from defectops.learning.views import ViewOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
 from defectops.workflows.champions import load_champion, places_of
@@ -31,14 +32,18 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _SPREAD = (0.0, 0.5)
+# Fields of a request that change no value of an image, and those that each model has its own of.
+_NO_SETTING = ("defects", "models", "manifest", "accept_out_of_range", "check")
+_IN_MODELS = ("options", "mirrored_views")
 
 
 @dataclass(frozen=True)
 class BatchRequest:
     """What the user asks for; see ``defectops quantify --help`` for each.
 
-    `options` replaces fields of `MeasureOptions` and its objects; `thickness` is the foil's and
-    its standard uncertainty, nm; `check` is how many doubts are drawn.
+    `options` replaces fields of `MeasureOptions` and its objects; `mirrored_views` is what section
+    ``views`` says if it is None; `thickness` is the foil's and its standard uncertainty, nm;
+    `check` is how many doubts are drawn.
     """
 
     defects: tuple[str, ...] = ()
@@ -49,6 +54,7 @@ class BatchRequest:
     uncalibrated: bool = False
     thickness: tuple[float, float | None] | None = None
     threshold_spread: float = 0.1
+    mirrored_views: bool | None = None
     max_pixels: int = MAX_PIXELS
     accept_out_of_range: bool = False
     check: int = 20
@@ -88,6 +94,7 @@ class Segmenter:
     sha256: str
     options: MeasureOptions
     material: Material
+    views: ViewOptions
 
     @property
     def conditioning(self) -> ConditioningOptions:
@@ -106,6 +113,7 @@ class Segmenter:
             "threshold": self.model.bundle.threshold,
             "options": asdict(self.options),
             "material": asdict(self.material),
+            "mirrored_views": self.views.mirrored,
         }
 
 
@@ -132,7 +140,7 @@ class Bench:
     def as_settings(self) -> dict[str, Any]:
         """Return whatever decides about results, as plain values."""
         request = asdict(self.request)
-        for name in ("defects", "models", "manifest", "options", "accept_out_of_range", "check"):
+        for name in (*_NO_SETTING, *_IN_MODELS):
             del request[name]
         return {
             "defectops": version("defectops"),
@@ -260,14 +268,17 @@ def _segmenter(
     parameters: Parameters,
     request: BatchRequest,
 ) -> Segmenter:
-    options, material = MeasureOptions(), Material()
+    options, material, views = MeasureOptions(), Material(), ViewOptions()
     if defect.key in parameters.defects:
         options = parameters.options("quantify", defect.key, MeasureOptions)
         material = parameters.options("material", defect.key, Material)
+        views = parameters.options("views", defect.key, ViewOptions)
     inner = {k: v for k, v in request.options.items() if hasattr(options.objects, k)}
     outer = {k: v for k, v in request.options.items() if k not in inner}
     options = replace(options, **outer, objects=replace(options.objects, **inner))
-    return Segmenter(defect, model, defect.model_name, number, sha256, options, material)
+    if request.mirrored_views is not None:
+        views = ViewOptions(request.mirrored_views)
+    return Segmenter(defect, model, defect.model_name, number, sha256, options, material, views)
 
 
 def _without_champion(what: str) -> InputRefused:

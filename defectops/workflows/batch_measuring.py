@@ -19,7 +19,8 @@ from defectops.imaging.conditioning import ConditioningOptions, condition
 from defectops.imaging.label_files import label_tiff
 from defectops.imaging.reading import read_micrograph
 from defectops.learning.bundle import file_sha256
-from defectops.measurement.budget import SEGMENTATION, Alternative, Known, itemised
+from defectops.learning.views import mirrored
+from defectops.measurement.budget import MIRRORED, SEGMENTATION, Alternative, Known, itemised
 from defectops.measurement.consequences import consequences
 from defectops.measurement.label_maps import label_map
 from defectops.measurement.line_fields import observe_lines
@@ -80,7 +81,7 @@ class Seen:
     measured : Measurement
         At the model's threshold.
     others : list of Measurement
-        At thresholds that might as well have been chosen.
+        At thresholds that might as well have been chosen, then of the mirrored views.
     labels : ndarray of int32, shape (H, W)
         The number of the object at each pixel, as in the table of objects.
     """
@@ -167,6 +168,8 @@ def measure_image(source: Source, bench: Bench) -> ImageResult:
         with result.timed(key, "quantification"):
             planes = conditioned, probability, ignore
             seen.append(_see(segmenter, micrograph, planes, bench.request))
+        with result.timed(key, "mirrored views"):
+            seen[-1].others.extend(_mirrored(seen[-1], micrograph))
     result.record = _record(source, micrograph, bench)
     for one in seen:
         _add(result, source, one, bench.request)
@@ -180,7 +183,7 @@ def known_of(
     others: Sequence[Sequence[Measurement]],
     request: BatchRequest,
 ) -> Known:
-    """Return what is known besides the fields: scale, constants, other thresholds.
+    """Return what is known besides the fields: scale, constants, other segmentations.
 
     Parameters
     ----------
@@ -188,15 +191,17 @@ def known_of(
     calibrations : sequence of Calibration
         Of the fields.
     others : sequence of sequence of Measurement
-        For each field its measurements at the other thresholds.
+        For each field its measurements at the other thresholds and mirrored, as `Seen` has them.
     request : BatchRequest
     """
     sizes = [c.pixel_size_nm for c in calibrations if c.pixel_size_nm is not None]
     relative = (request.pixel_size_sd_nm or 0.0) / float(np.mean(sizes)) if sizes else 0.0
     constants = constants_sd(segmenter.defect.key, segmenter.material)
+    names = [(SEGMENTATION, f"threshold {at:g}") for at in _thresholds(segmenter, request)]
+    names += [(MIRRORED, view) for view in segmenter.views.names]
     alternatives = [
-        Alternative(SEGMENTATION, f"threshold {at:g}", [own[i] for own in others])
-        for i, at in enumerate(_thresholds(segmenter, request))
+        Alternative(component, said, [own[i] for own in others])
+        for i, (component, said) in enumerate(names)
     ]
     return Known(relative, constants, alternatives)
 
@@ -265,20 +270,39 @@ def _see(
 ) -> Seen:
     """Measure at the model's threshold, and at those that might as well have been chosen."""
     conditioned, probability, ignore = planes
-    scale = micrograph.calibration
-    observe = observe_lines if segmenter.defect.shape == "line" else observe_particles
     mask = probability >= segmenter.model.bundle.threshold
-    try:
-        measured, *others = (
-            observe(plane, scale, segmenter.options, ignore)
-            for plane in (mask, *(probability >= at for at in _thresholds(segmenter, request)))
-        )
-    except InputRefused as error:  # which knows no file
-        told = f"{error.subject}: {error.message}"
-        raise MicrographRefused(micrograph.name, error.code, told) from error
+    measured, *others = (
+        _observe(segmenter, micrograph, plane, ignore)
+        for plane in (mask, *(probability >= at for at in _thresholds(segmenter, request)))
+    )
     labels = label_map(mask, measured, ignore)
     pixels = micrograph.pixels
     return Seen(segmenter, pixels, conditioned, probability, ignore, measured, others, labels)
+
+
+def _mirrored(seen: Seen, micrograph: Micrograph) -> list[Measurement]:
+    """Measure what the model sees in the micrograph mirrored; one view is in memory at once."""
+    model = seen.segmenter.model
+    return [
+        _observe(
+            seen.segmenter,
+            micrograph,
+            mirrored(model.probability, seen.conditioned, view) >= model.bundle.threshold,
+            seen.ignore,
+        )
+        for view in seen.segmenter.views.names
+    ]
+
+
+def _observe(
+    segmenter: Segmenter, micrograph: Micrograph, mask: Array, ignore: Array | None
+) -> Measurement:
+    observe = observe_lines if segmenter.defect.shape == "line" else observe_particles
+    try:
+        return observe(mask, micrograph.calibration, segmenter.options, ignore)
+    except InputRefused as error:  # which knows no file
+        told = f"{error.subject}: {error.message}"
+        raise MicrographRefused(micrograph.name, error.code, told) from error
 
 
 def _record(source: Source, micrograph: Micrograph, bench: Bench) -> dict[str, Any]:

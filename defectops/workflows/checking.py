@@ -41,6 +41,7 @@ SECTIONS = {
     "study": Section("defectops.workflows.checking", "StudyFile"),
     "train": Section("defectops.workflows.train_settings", "read_train_settings", by_defect=True),
     "tune": Section("defectops.workflows.tune_settings", "TuneOptions", by_defect=True),
+    "views": Section("defectops.learning.views", "ViewOptions", by_defect=True),
 }
 _DEFECTS = "defects"
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

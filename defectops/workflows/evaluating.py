@@ -16,6 +16,7 @@ from defectops.experiments.accesses import record_access
 from defectops.experiments.champions import read_champion
 from defectops.learning import machine
 from defectops.learning.bundle import file_sha256
+from defectops.learning.views import ViewOptions, mirrored
 from defectops.measurement.agreement import comparison_map, confusion
 from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
 from defectops.workflows.champions import load_champion, places_of
@@ -31,7 +32,10 @@ COLUMNS = ("image", "side", "tp", "fp", "fn", "tn", "pixel_accuracy", "precision
 
 
 def evaluate(
-    root: Path, defect: DefectType, conditioning: ConditioningOptions | None = None
+    root: Path,
+    defect: DefectType,
+    conditioning: ConditioningOptions | None = None,
+    views: ViewOptions | None = None,
 ) -> pd.DataFrame:
     """Segment dev and test with the champion and compare with the labels.
 
@@ -42,6 +46,7 @@ def evaluate(
     defect : DefectType
     conditioning : ConditioningOptions, optional
         What the fields went through; checked against what the champion was trained with.
+    views : ViewOptions, optional
 
     Returns
     -------
@@ -58,7 +63,8 @@ def evaluate(
     Notes
     -----
     Also written: ``results/masks/<defect>/{dev,test}.npz``, the fields with the probability in
-    place of the intensity, and ``results/maps/<defect>/``, comparison maps beside micrographs.
+    place of the intensity; in folders named after each of `VIEWS` the same of the fields mirrored;
+    and ``results/maps/<defect>/``, comparison maps beside micrographs.
     Each time the test side is opened is counted in ``champions/<defect>.test-accesses.jsonl``.
     """
     machine.settle()
@@ -66,7 +72,7 @@ def evaluate(
     for kind in ("masks", "maps"):
         shutil.rmtree(results / kind / defect.key, ignore_errors=True)
         (results / kind / defect.key).mkdir(parents=True)
-    maps = results / "maps" / defect.key
+    masks, maps = (results / kind / defect.key for kind in ("masks", "maps"))
     champion = load_champion(root, defect, conditioning)
     if champion:
         _refuse_leak(root, defect, champion)
@@ -74,7 +80,10 @@ def evaluate(
     for side in SIDES:
         given = _opened(root, defect, side) if champion else []
         found = [_segmented(champion, f) for f in given] if champion else []
-        save_fields(results / "masks" / defect.key / f"{side}.npz", found)
+        save_fields(masks / f"{side}.npz", found)
+        for view in (views or ViewOptions()).names:
+            turned = [_segmented(champion, f, view) for f in given] if champion else []
+            save_fields(masks / view / f"{side}.npz", turned)
         threshold = champion.bundle.threshold if champion else 0.5
         names = field_names(given, side)
         for field, chance, name in zip(given, found, names, strict=True):
@@ -108,8 +117,10 @@ def _opened(root: Path, defect: DefectType, side: str) -> list[Field]:
     return load_fields(path)
 
 
-def _segmented(champion: LoadedModel, field: Field) -> Field:
-    return replace(field, intensity=champion.probability(field.intensity))
+def _segmented(champion: LoadedModel, field: Field, view: str | None = None) -> Field:
+    plane, model = field.intensity, champion.probability
+    chance = model(plane) if view is None else mirrored(model, plane, view)
+    return replace(field, intensity=chance)
 
 
 def _row(field: Field, side: str, prediction: Array) -> dict[str, object]:

@@ -15,8 +15,16 @@ import pandas as pd
 from defectops.atomic import replacing, write_text
 from defectops.dataset.synthesis_truth import true_quantities
 from defectops.learning import machine
+from defectops.learning.views import ViewOptions, mirrored
 from defectops.measurement.budget import COLUMNS as BUDGET_COLUMNS
-from defectops.measurement.budget import SEGMENTATION, Alternative, Known, budget_rows, itemised
+from defectops.measurement.budget import (
+    MIRRORED,
+    SEGMENTATION,
+    Alternative,
+    Known,
+    budget_rows,
+    itemised,
+)
 from defectops.measurement.consequences import consequences
 from defectops.measurement.error_budget import COLUMNS as ERROR_COLUMNS
 from defectops.measurement.error_budget import compare_masks, error_budget, error_rows
@@ -54,6 +62,7 @@ class _Seen:
     label: Measurement | None
     prediction: Measurement
     others: tuple[Measurement, ...]
+    views: Mapping[str, Measurement]
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ def quantify(
     options: MeasureOptions,
     conditioning: ConditioningOptions | None = None,
     material: Material | None = None,
+    views: ViewOptions | None = None,
 ) -> pd.DataFrame:
     """Measure what `evaluate` segmented, and whole micrographs, with the champion of one defect.
 
@@ -106,6 +116,8 @@ def quantify(
         What the fields went through; checked against what the champion was trained with.
     material : Material, optional
         Constants for the hardening by this type of defect.
+    views : ViewOptions, optional
+        As `evaluate` was given, which segments the fields mirrored.
 
     Returns
     -------
@@ -128,16 +140,21 @@ def quantify(
     seen: dict[str, list[_Seen]] = {}
     timing: list[dict[str, object]] = []
     if champion is not None:
-        sides = _segmented_sides(results / "masks" / defect.key)
-        regions = {**sides, "dev+test": sides["dev"] + sides["test"]}
+        looks = (views or ViewOptions()).names
+        masks = results / "masks" / defect.key
         threshold = champion.bundle.threshold
+        turned = {view: _measured(defect, masks / view, threshold, options) for view in looks}
+        regions = _regions(masks)
         for region, fields in regions.items():
-            seen[region] = [_see(defect, f, threshold, options) for f in joined(fields)]
-        seen["whole"] = list(_whole(root, defect, champion, options, timing))
+            seen[region] = [
+                _see(defect, f, {v: turned[v][region][i] for v in looks}, threshold, options)
+                for i, f in enumerate(fields)
+            ]
+        seen["whole"] = list(_whole(root, defect, champion, options, looks, timing))
         truths = _truths(root, defect, seen["whole"])
         for region, fields_seen in seen.items():
             rows += _region_rows(region, fields_seen, truths, reports)
-        errors = _error_rows(defect, joined(regions["dev+test"]), threshold, options)
+        errors = _error_rows(defect, regions["dev+test"], threshold, options)
     budget = pd.DataFrame(reports.budget, columns=list(BUDGET_COLUMNS))
     write_text(results / "budget" / f"{defect.key}.csv", budget.to_csv(index=False))
     moved = pd.DataFrame(errors, columns=list(ERROR_COLUMNS))
@@ -184,18 +201,40 @@ def _mosaic(fields: Sequence[Field], box: Region) -> Field:
     return replace(fields[0], region=box, intensity=intensity, label=label, ignore=ignore)
 
 
-def _segmented_sides(folder: Path) -> dict[str, list[Field]]:
-    return {side: load_fields(folder / f"{side}.npz") for side in ("dev", "test")}
+def _regions(folder: Path) -> dict[str, list[Field]]:
+    """Return the segmented fields of dev, test and both, joined."""
+    sides = {side: load_fields(folder / f"{side}.npz") for side in ("dev", "test")}
+    regions = {**sides, "dev+test": sides["dev"] + sides["test"]}
+    return {region: joined(fields) for region, fields in regions.items()}
 
 
-def _see(defect: DefectType, field: Field, threshold: float, options: MeasureOptions) -> _Seen:
+def _measured(
+    defect: DefectType, folder: Path, threshold: float, options: MeasureOptions
+) -> dict[str, list[Measurement]]:
+    """Measure the prediction of every field, by region; only numbers are kept."""
+    return {
+        region: [
+            _observe(defect, f.intensity >= threshold, f.calibration, options, f.ignore)
+            for f in fields
+        ]
+        for region, fields in _regions(folder).items()
+    }
+
+
+def _see(
+    defect: DefectType,
+    field: Field,
+    views: Mapping[str, Measurement],
+    threshold: float,
+    options: MeasureOptions,
+) -> _Seen:
     """Measure label and prediction; `field.intensity` holds the probability."""
     label = _observe(defect, field.label, field.calibration, options, field.ignore)
     prediction, *others = (
         _observe(defect, field.intensity >= at, field.calibration, options, field.ignore)
         for at in (threshold, *_shifted(threshold))
     )
-    return _Seen(field, label, prediction, tuple(others))
+    return _Seen(field, label, prediction, tuple(others), views)
 
 
 def _shifted(threshold: float) -> list[float]:
@@ -224,6 +263,7 @@ def _whole(
     defect: DefectType,
     champion: LoadedModel,
     options: MeasureOptions,
+    looks: Sequence[str],
     timing: list[dict[str, object]],
 ) -> Iterator[_Seen]:
     for path in _prepared(root, defect):
@@ -244,7 +284,17 @@ def _whole(
             _observe(defect, probability >= at, scale, options, field.ignore)
             for at in _shifted(threshold)
         ]
-        yield _Seen(field, None, measured, tuple(others))
+        views = {
+            look: _observe(
+                defect,
+                mirrored(champion.probability, field.intensity, look) >= threshold,
+                scale,
+                options,
+                field.ignore,
+            )
+            for look in looks
+        }
+        yield _Seen(field, None, measured, tuple(others), views)
 
 
 def _region_rows(
@@ -279,8 +329,7 @@ def _group_rows(
     rows = []
     if labelled:
         rows += reports.material_rows(labelled, image=image, region=region, source="label")
-    spread = _other_thresholds(seen)
-    rows += reports.material_rows(predicted, spread, image=image, region=region)
+    rows += reports.material_rows(predicted, _alternatives(seen), image=image, region=region)
     if labelled:
         model = model_quantities(labelled, predicted)
         rows += table_rows(model, image=image, region=region, source="prediction")
@@ -305,12 +354,14 @@ def _error_rows(
     return error_rows(error_budget(compared), image=image, region="dev+test")
 
 
-def _other_thresholds(seen: Sequence[_Seen]) -> list[Alternative]:
-    """Return the same fields segmented at a threshold a little lower and a little higher."""
-    return [
+def _alternatives(seen: Sequence[_Seen]) -> list[Alternative]:
+    """Return the same fields segmented at thresholds a little off, and mirrored."""
+    thresholds = [
         Alternative(SEGMENTATION, said, [s.others[i] for s in seen])
         for i, said in enumerate(_SHIFTED)
     ]
+    views = [Alternative(MIRRORED, view, [s.views[view] for s in seen]) for view in seen[0].views]
+    return thresholds + views
 
 
 def _truths(root: Path, defect: DefectType, whole: Sequence[_Seen]) -> dict[str, Any]:

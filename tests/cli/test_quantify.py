@@ -27,6 +27,7 @@ from defectops.learning.networks import NetworkSpec, build
 from defectops.workflows import batch_measuring as module
 
 SPEC = NetworkSpec(width=0.1)
+ALONE = ("--threshold-spread", "0", "--no-mirrored-views")
 CONDITIONING = {"background_sigma_px": 8.0, "variance_sigma_px": 16.0, "clip_sd": 4.0}
 
 
@@ -110,7 +111,7 @@ def test_the_same_command_again_ends_with_the_same_bytes(capsys):
 
 
 def test_json_is_one_list_of_rows(capsys):
-    quantify("--json", "--threshold-spread", "0")
+    quantify("--json", *ALONE)
     rows = json.loads(capsys.readouterr().out)
     table = pd.read_csv("out/quantities.csv")
     assert [r["value_id"] for r in rows] == list(table["value_id"])
@@ -130,7 +131,7 @@ def test_several_types_share_a_run_and_a_manifest_tells_the_scale():
     Path("in/m.csv").write_text(
         "image,pixel_size_nm,thickness_nm\nraw.tif,0.5,80\nü b.tif,0.5,\n", "utf-8"
     )
-    words = ["quantify", "--manifest", "in/m.csv", "--out", "out", "--threshold-spread", "0"]
+    words = ["quantify", "--manifest", "in/m.csv", "--out", "out", *ALONE]
     assert run([*words, "--model", "voids.safetensors", "--model", "lines.safetensors"]) == 0
     table = pd.read_csv("out/images.csv")
     assert list(table["image"]) == ["raw.tif"] * 2 + ["ü b.tif"] * 2
@@ -177,18 +178,20 @@ def test_what_cannot_be_done_is_one_line_and_leaves_no_table(words, said, capsys
 
 @pytest.mark.slow
 def test_other_settings_or_another_model_are_noticed(capsys):
-    quantify("--threshold-spread", "0")
+    quantify(*ALONE)
     before = tree("out")
     capsys.readouterr()
-    assert quantify("--threshold-spread", "0", "--border", "all") == 2
+    assert quantify(*ALONE, "--border", "all") == 2
     assert "models.voids.options.border was 'gundersen', now 'all'" in capsys.readouterr().err
     save_model("other.safetensors", "voids", seed=5)
-    assert quantify("--threshold-spread", "0", model="other.safetensors") == 2
+    assert quantify(*ALONE, model="other.safetensors") == 2
     assert "models.voids.sha256 was" in capsys.readouterr().err
-    assert quantify("--threshold-spread", "0", "--new", model="none.safetensors") == 2
+    assert quantify(*ALONE, "--mirrored-views") == 2
+    assert "models.voids.mirrored_views was False, now True" in capsys.readouterr().err
+    assert quantify(*ALONE, "--new", model="none.safetensors") == 2
     assert tree("out") == before
-    assert quantify("--threshold-spread", "0", "--border", "all", "--new") == 2
-    quantify("--threshold-spread", "0", "--border", "all", out="fresh")
+    assert quantify(*ALONE, "--border", "all", "--new") == 2
+    quantify(*ALONE, "--border", "all", out="fresh")
     assert tree("out") == tree("fresh")
 
 
@@ -200,7 +203,7 @@ def test_the_second_of_two_in_one_folder_gets_a_conflict(capsys):
 
 @pytest.mark.slow
 def test_a_full_disk_is_exit_4_and_the_next_run_goes_on(monkeypatch, capsys):
-    words = ("--threshold-spread", "0")
+    words = ALONE
     quantify(*words, out="fresh")
     commit = replacing._commit
 
@@ -230,11 +233,11 @@ def test_a_bug_in_one_picture_is_exit_1_and_the_others_are_measured(monkeypatch,
 
     sums = []
     monkeypatch.setattr(module, "label_map", lambda m, *a: sums.append(m.sum()) or original(m, *a))
-    quantify("--threshold-spread", "0", out="first")
+    quantify(*ALONE, out="first")
     worst = max(sums)
     capsys.readouterr()
     monkeypatch.setattr(module, "label_map", broken)
-    assert quantify("--threshold-spread", "0") == 1
+    assert quantify(*ALONE) == 1
     assert "E_BUG: ZeroDivisionError: of ours; a bug of ours" in capsys.readouterr().err
     assert list(Path(".defectops/log").iterdir())
     assert "E_BUG" in set(pd.read_csv("out/quarantine.csv")["code"])

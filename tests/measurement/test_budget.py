@@ -1,6 +1,7 @@
 """Every item of the budget against what it must be by dimension, by simulation, by hand."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -159,6 +160,71 @@ def test_alternatives_span_a_range(discs):
         if (c.quantity, c.component) == ("areal_density", "segmentation")
     )
     assert "every second" in item.method
+
+
+def _readings(fields, component="mirrored views"):
+    return [Alternative(component, f"reading {i}", [f]) for i, f in enumerate(fields)]
+
+
+def _dots(count):
+    mask = np.zeros((60, 80), bool)
+    for at in range(count):
+        row, column = divmod(at, 4)
+        mask[10 + 20 * row :, 10 + 20 * column :][:6, :6] = True
+    return observe_particles(mask, EXACT)
+
+
+def test_repeated_readings_scatter_by_their_standard_deviation():
+    budget = itemised([_dots(4)], Known(alternatives=_readings([_dots(5), _dots(4), _dots(6)])))
+    found = items(budget, "mirrored views")
+    logs = [math.log(n) for n in (4, 5, 4, 6)]
+    assert found["areal_density"] == pytest.approx(statistics.stdev(logs))
+    assert "segmentation" not in {c.component for c in budget.components}
+    (item,) = (
+        c
+        for c in budget.components
+        if (c.quantity, c.component) == ("areal_density", "mirrored views")
+    )
+    assert item.method.startswith("reading 0: ")
+    assert item.method.count("; reading") == 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_equal_readings_add_nothing_to_the_last_bit(count):
+    given = _dots(count)
+    plain, same = itemised([given]), itemised([given], Known(alternatives=_readings([given] * 3)))
+    for q, p in zip(same.quantities, plain.quantities, strict=True):
+        assert repr(q) == repr(p)
+    assert {s for s in items(same, "mirrored views").values() if math.isfinite(s)} <= {0.0}
+
+
+def test_thresholds_and_views_are_items_of_their_own():
+    thresholds = _readings([_dots(3), _dots(5)], "segmentation")
+    views = _readings([_dots(4), _dots(4), _dots(5)])
+    apart = [itemised([_dots(4)], Known(alternatives=a)) for a in (thresholds, views)]
+    both = itemised([_dots(4)], Known(alternatives=[*thresholds, *views]))
+    for component, alone in zip(("segmentation", "mirrored views"), apart, strict=True):
+        assert items(both, component) == pytest.approx(items(alone, component), nan_ok=True)
+    highs = [values(b)["areal_density"].high for b in (*apart, both)]
+    assert highs[2] > max(highs[:2])
+
+
+def test_a_reading_that_shows_nothing_counts_as_half_an_object():
+    found = items(
+        itemised([_dots(4)], Known(alternatives=_readings([_dots(4), _dots(0), _dots(4)]))),
+        "mirrored views",
+    )
+    logs = [math.log(n) for n in (4, 4, 0.5, 4)]
+    assert found["areal_density"] == pytest.approx(statistics.stdev(logs))
+    assert found["mean_diameter"] == pytest.approx(0.0, abs=1e-12)  # of the three that have one
+
+
+def test_objects_in_other_readings_only_raise_the_upper_end():
+    plain = values(itemised([_dots(0)]))["areal_density"]
+    known = Known(alternatives=_readings([_dots(3), _dots(0), _dots(6)]))
+    found = values(itemised([_dots(0)], known))["areal_density"]
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high > plain.high > 0
 
 
 def test_two_ways_to_part_touching_particles_are_an_item(draw):

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from defectops.dataset.splits import SplitOptions
 from defectops.experiments.promotion import PromotionOptions
 from defectops.imaging.conditioning import ConditioningOptions
+from defectops.learning.views import ViewOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
 from defectops.workflows.parameters import load_parameters
@@ -120,7 +121,7 @@ def test_each_section_has_a_default_and_every_defect(stage, section):
 
 
 def test_params_has_no_section_that_nobody_reads():
-    assert set(PARAMS) == {"defects", "material", *SECTIONS.values()}
+    assert set(PARAMS) == {"defects", "material", "views", *SECTIONS.values()}
 
 
 @pytest.mark.parametrize("defect", list(PARAMS["defects"]))
@@ -132,6 +133,7 @@ def test_the_parameters_as_shipped_are_accepted(defect):
         "split": SplitOptions,
         "promotion": PromotionOptions,
         "quantify": MeasureOptions,
+        "views": ViewOptions,
     }
     for section, owner in owners.items():
         assert isinstance(parameters.options(section, defect, owner), owner)

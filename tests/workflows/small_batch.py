@@ -16,6 +16,7 @@ from defectops.experiments import journal
 from defectops.experiments.champions import Champion, Places, write_champion
 from defectops.learning.bundle import Bundle, file_sha256, save_bundle
 from defectops.learning.networks import NetworkSpec, build
+from defectops.learning.views import ViewOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
 from defectops.workflows.batch_choosing import BatchRequest, Bench, Segmenter
@@ -64,8 +65,9 @@ def bench(root, *keys, envelope=None, **request):
         sha256 = file_sha256(places.bundle) if places.bundle.is_file() else "0" * 64
         seen = model(defect, envelope=envelope)
         options = MeasureOptions(detail="main")
+        views = ViewOptions(mirrored=request.get("mirrored_views", False))
         segmenters.append(
-            Segmenter(defect, seen, defect.model_name, 3, sha256, options, Material())
+            Segmenter(defect, seen, defect.model_name, 3, sha256, options, Material(), views)
         )
     told = BatchRequest(**{"defects": ("all",), "check": 1, **request})
     return Bench(told, tuple(segmenters), "none")

@@ -1,6 +1,6 @@
 """Which models and options a batch is carried out with, and what a manifest says of its images."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,7 @@ def test_options_are_those_of_the_project_changed_by_the_command(bundle, tmp_pat
         "defects: {voids: {}}\n"
         "quantify: {default: {border: all, objects: {min_area_px: 99}}}\n"
         "material: {voids: {alpha: 0.5}}\n"
+        "views: {default: {mirrored: false}}\n"
     )
     request = BatchRequest(models=(str(bundle),), options={"seed": 5, "separation_px": 2.5})
     (found,) = choose(tmp_path, request, no_registry).segmenters
@@ -65,6 +66,22 @@ def test_options_are_those_of_the_project_changed_by_the_command(bundle, tmp_pat
     assert found.options.objects.min_area_px == 99
     assert found.options.objects.separation_px == 2.5
     assert found.material.alpha == 0.5
+    assert not found.views.mirrored
+    (found,) = choose(tmp_path, replace(request, mirrored_views=True), no_registry).segmenters
+    assert found.views.mirrored
+
+
+def test_mirrored_views_said_or_not_are_the_same_setting(bundle, tmp_path):
+    said, default, without = (
+        choose(
+            tmp_path, BatchRequest(models=(str(bundle),), mirrored_views=views), no_registry
+        ).as_settings()
+        for views in (True, None, False)
+    )
+    assert said == default
+    assert said["models"]["voids"].pop("mirrored_views")
+    assert not without["models"]["voids"].pop("mirrored_views")
+    assert said == without
 
 
 def test_what_decides_about_results_is_told_and_nothing_else(bundle, tmp_path):

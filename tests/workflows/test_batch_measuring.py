@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import weakref
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ import tifffile
 from drawing import discs
 from hypothesis import given
 from hypothesis import strategies as st
-from small_batch import TYPES, bench, carry_out, picture, write_pictures
+from small_batch import TYPES, bench, carry_out, picture, sees, write_pictures
 
 from defectops.dataset.manifest import ManifestRow
 from defectops.errors import CalibrationRefused, LabelRefused, MicrographRefused
+from defectops.learning.views import ViewOptions
 from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.particle_quantities import observe_particles
 from defectops.measurement.quantities import MeasureOptions
@@ -62,6 +64,96 @@ def test_numbers_are_those_of_measuring_the_same_mask(measured):
         wanted.objects["counts_in_number"].sum() / wanted.frame_area * 1e18
     )
     assert value(result, "number_density").n == density.n == len(wanted.objects) > 3
+
+
+def one_sided(plane):
+    """Return what a model says that does not see the left third of what it is shown."""
+    seen = sees(plane)
+    seen[:, : plane.shape[1] // 3] = 0
+    return seen
+
+
+@pytest.fixture
+def mirrored(tmp_path, monkeypatch):
+    """Measure one picture with a model that sees as it is told, its views mirrored or not."""
+
+    def go(sight, views=True):
+        write_pictures(tmp_path, 1)
+        tools = bench(tmp_path, mirrored_views=views)
+        monkeypatch.setattr(tools.segmenters[0].model, "probability", sight)
+        source = Source(tmp_path / "p0.tif", "p0.tif", "p0", "a" * 64)
+        return measure_image(source, tools), tools
+
+    return go
+
+
+def test_views_are_kept_after_the_thresholds_in_a_fixed_order(mirrored):
+    result, _ = mirrored(one_sided)
+    scale, options = calibration_of(result.record), MeasureOptions(detail="main")
+    at, lower, higher, *views = from_bytes(result.kept["voids.npz"], scale, options)
+    areas = [v.covered_area for v in views]
+    assert len(areas) == 3
+    left_right, top_bottom, turned = areas
+    assert top_bottom == at.covered_area
+    assert left_right == turned != at.covered_area
+    assert lower.covered_area >= at.covered_area >= higher.covered_area
+    assert [step for _, step, _ in result.timing].count("mirrored views") == 1
+
+
+def test_views_of_a_model_without_a_side_change_no_number(mirrored):
+    with_views, plain = (mirrored(sees, views)[0] for views in (True, False))
+    assert with_views.record == plain.record
+    assert with_views.files == plain.files
+
+
+def test_a_model_with_a_side_has_wider_intervals_and_the_same_values(mirrored):
+    with_views, plain = (mirrored(one_sided, views)[0] for views in (True, False))
+    wide, narrow = (value(r, "areal_density") for r in (with_views, plain))
+    assert wide.value == narrow.value
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert with_views.files == plain.files
+
+
+def test_objects_in_a_view_only_are_no_objects_of_the_picture(mirrored):
+    def other_way(plane):
+        # Sees nothing where the longer of the two bars lies below, as it does in the file.
+        return np.zeros_like(plane) if plane[8].sum() < plane[-10].sum() else sees(plane)
+
+    result, _ = mirrored(other_way)
+    found = value(result, "areal_density")
+    assert (found.value, found.low, found.n) == (0.0, 0.0, 0)
+    assert found.high > 0
+    assert not tifffile.imread(io.BytesIO(result.files["labels/p0_voids.tif"])).any()
+    scale, options = calibration_of(result.record), MeasureOptions(detail="main")
+    views = from_bytes(result.kept["voids.npz"], scale, options)[3:]
+    assert [len(v.objects) > 0 for v in views] == [False, True, True]
+
+
+def test_one_view_is_in_memory_at_once(mirrored):
+    answers, alive = [], []
+
+    def sight(plane):
+        alive.append(sum(a() is not None for a in answers))
+        found = sees(plane)
+        answers.append(weakref.ref(found))
+        return found
+
+    mirrored(sight)
+    assert alive == [0, 1, 1, 1]  # the answer that is reported, and no view but the present one
+
+
+def test_pooled_budgets_hold_the_views(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "in", 2)
+    tools = bench(tmp_path, mirrored_views=True)
+    monkeypatch.setattr(tools.segmenters[0].model, "probability", one_sided)
+    (pooled,) = carry_out(tmp_path / "in", tmp_path / "out", tools).pooled
+    (item,) = (
+        row
+        for row in pooled.budget
+        if (row["quantity"], row["component"]) == ("areal_density", "mirrored views")
+    )
+    assert item["relative_sd_percent"] > 0
+    assert re.match("left-right: .*; top-bottom: .*; turned: ", item["method"])
 
 
 def test_the_scale_comes_from_option_sidecar_or_manifest_and_is_told(measured):
@@ -324,8 +416,9 @@ def test_ids_say_what_a_value_depends_on(tmp_path):
     spread = replace(tools, request=replace(tools.request, threshold_spread=0.2))
     trained = replace(tools, segmenters=(replace(own, sha256="f" * 64),))
     border = replace(tools, segmenters=(replace(own, options=MeasureOptions(border="all")),))
+    views = replace(tools, segmenters=(replace(own, views=ViewOptions(not own.views.mirrored)),))
     thinner = {**record, "calibration": [0.5, "sidecar", 90.0, 10.0]}
-    found = [Rows(t, {}).image_id(record, "voids") for t in (tools, spread, trained, border)]
+    found = [Rows(t, {}).image_id(record, "voids") for t in (tools, spread, trained, border, views)]
     found += [Rows(tools, {}).image_id(r, "voids") for r in (thinner, {**record, "image": "b"})]
     found.append(Rows(tools, {}).value_id(record, "voids", "areal_density"))
     assert len(set(found)) == len(found)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from defectops.errors import GateFailed, IntegrityFault
 from defectops.experiments.accesses import Accesses, read_accesses, summed
+from defectops.learning.views import VIEWS, ViewOptions
 from defectops.micrograph import load_fields, save_fields
 from defectops.workflows import evaluating
 from defectops.workflows.champions import places_of
@@ -26,12 +27,12 @@ TURQUOISE, BLACK, RED, YELLOW, GREY = (
 def judge(tmp_path, monkeypatch):
     """Evaluate sides with a champion that sees the intensity."""
 
-    def run(dev, test, model=None):
+    def run(dev, test, model=None, views=None):
         save_fields(tmp_path / "split/voids/dev.npz", dev)
         save_fields(tmp_path / "split/voids/test.npz", test)
         write_split(tmp_path, dev=dev, test=test)
         monkeypatch.setattr(evaluating, "load_champion", lambda root, defect, conditioning: model)
-        return evaluate(tmp_path, VOIDS)
+        return evaluate(tmp_path, VOIDS, None, views)
 
     return run
 
@@ -100,6 +101,31 @@ def test_masks_hold_the_probability_and_the_labels_of_the_same_fields(judge, tmp
     np.testing.assert_array_equal(found.intensity, given.intensity)
     np.testing.assert_array_equal(found.label, given.label)
     np.testing.assert_array_equal(found.ignore, given.ignore)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_beside_the_masks_lie_those_of_the_mirrored_fields(judge, tmp_path, view):
+    model = champion()
+    model.probability = lambda plane: plane * np.float32([1, 2, 4])
+    judge([_case()], [_case(image="b.png", at=(3, 4))], model)
+    (found,) = load_fields(tmp_path / f"results/masks/voids/{view}/test.npz")
+    given = _case(image="b.png", at=(3, 4))
+    factors = [1, 2, 4] if view == "top-bottom" else [4, 2, 1]
+    np.testing.assert_allclose(found.intensity, given.intensity * np.float32(factors))
+    assert (found.image, found.region) == ("b.png", given.region)
+    np.testing.assert_array_equal(found.label, given.label)
+
+
+def test_no_view_is_segmented_or_stays_if_none_is_wanted(judge, tmp_path):
+    judge([_case()], [_case()], champion())
+    seen, model = [], champion()
+    model.probability = lambda plane: seen.append(plane) or plane
+    judge([_case()], [_case()], model, ViewOptions(mirrored=False))
+    assert len(seen) == 2
+    assert sorted(p.name for p in (tmp_path / "results/masks/voids").iterdir()) == [
+        "dev.npz",
+        "test.npz",
+    ]
 
 
 def test_without_a_test_side_only_dev_is_scored(judge, tmp_path):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from drawing import LINES, VOIDS, champion, discs, field
 
+from defectops.learning.views import VIEWS, ViewOptions
 from defectops.measurement.quantities import COLUMNS, MeasureOptions
 from defectops.micrograph import UNCALIBRATED, Calibration, Region, save_fields
 from defectops.workflows import quantifying
@@ -20,15 +21,18 @@ SHAPE = (60, 80)
 def measure(tmp_path, monkeypatch):
     """Quantify sides, and whole images, with a champion that sees the intensity."""
 
-    def run(dev, test, whole=(), defect=VOIDS, model="default"):
+    def run(dev, test, whole=(), defect=VOIDS, model="default", turned=None):
         given = champion() if model == "default" else model
-        save_fields(tmp_path / f"results/masks/{defect.key}/dev.npz", dev)
-        save_fields(tmp_path / f"results/masks/{defect.key}/test.npz", test)
+        views = ViewOptions(mirrored=turned is not None)
+        masks = tmp_path / "results/masks" / defect.key
+        for folder, own in {".": dev, **(turned or {})}.items():
+            save_fields(masks / folder / "dev.npz", own)
+            save_fields(masks / folder / "test.npz", test)
         for f in whole:
             stem = f.image.removesuffix(".png")
             save_fields(tmp_path / f"prepared/{defect.key}/{stem}.npz", [f])
         monkeypatch.setattr(quantifying, "load_champion", lambda root, kind, conditioning: given)
-        return quantify(tmp_path, defect, MeasureOptions())
+        return quantify(tmp_path, defect, MeasureOptions(), None, None, views)
 
     return run
 
@@ -323,6 +327,83 @@ def test_two_runs_write_the_same_bytes_except_the_times(measure, tmp_path, defec
     first = written()
     time.sleep(0.01)
     assert written() == first
+
+
+# --- mirrored views -------------------------------------------------------------------------
+
+
+def _budget(tmp_path, region, quantity="areal_density", source="prediction", image="a.png"):
+    table = pd.read_csv(tmp_path / "results/budget/voids.csv")
+    own = table[(table["region"] == region) & (table["quantity"] == quantity)]
+    own = own[(own["image"] == image) & (own["source"] == source)]
+    return own.set_index("component")["relative_sd_percent"]
+
+
+def _interval(table, region, source="prediction", quantity="areal_density", image="a.png"):
+    own = table[(table["region"] == region) & (table["quantity"] == quantity)]
+    own = own[(own["source"] == source) & (own["interval"] == "material")]
+    (row,) = own[own["image"] == image].to_dict("records")
+    return row["low"], row["value"], row["high"]
+
+
+def _one_sided(threshold=0.5):
+    """A model that does not see the left third of what it is shown."""
+    seeing = champion(threshold)
+
+    def probability(plane):
+        seen = plane.copy()
+        seen[:, : plane.shape[1] // 3] = 0
+        return seen
+
+    seeing.probability = probability
+    return seeing
+
+
+def test_views_of_a_model_without_a_side_change_no_number(measure, tmp_path):
+    shown = field(discs(SHAPE, (20, 20), (40, 60)))
+    plain = measure([shown], [], whole=[shown])
+    turned = measure([shown], [], whole=[shown], turned={v: [shown] for v in VIEWS})
+    pd.testing.assert_frame_equal(turned, plain)
+    for region in ("dev", "whole"):
+        assert _budget(tmp_path, region)["mirrored views"] == 0
+
+
+def test_a_model_with_a_side_widens_the_interval_of_what_it_predicts(measure, tmp_path):
+    shown = field(discs(SHAPE, (20, 10), (20, 40), (40, 40), (30, 70), (45, 72)))
+    model = _one_sided()
+    plain = measure([], [], whole=[shown], model=model)
+    table = measure([], [], whole=[shown], model=model, turned={v: [] for v in VIEWS})
+    assert "mirrored views" not in _budget(tmp_path, "dev")
+    # Four as it is and upside down, three mirrored sideways and turned.
+    expected = 100 * np.std(np.log([4, 3, 4, 3]), ddof=1)
+    found = _budget(tmp_path, "whole")["mirrored views"]
+    assert found == pytest.approx(expected, abs=1e-4)
+    (low, value, high), (low_0, value_0, high_0) = (_interval(t, "whole") for t in (table, plain))
+    assert value == value_0
+    assert low < low_0 < high_0 < high
+
+
+def test_views_of_dev_are_those_that_evaluate_segmented_in_joined_fields(measure, tmp_path):
+    whole = discs(SHAPE, (30, 40), (50, 20))
+    dev, test = field(whole[:30]), field(whole[30:], at=(30, 0))
+    turned = {v: [field(np.zeros((30, 80), bool))] if v == "turned" else [dev] for v in VIEWS}
+    measure([dev], [test], turned=turned)
+    # The one on the border is half in dev and half in test: both together have two in each view.
+    assert _budget(tmp_path, "dev+test")["mirrored views"] == 0
+    assert _budget(tmp_path, "dev")["mirrored views"] > 0
+    assert "mirrored views" not in _budget(tmp_path, "dev", source="label")
+
+
+def test_pooled_readings_are_those_of_all_images_together(measure, tmp_path):
+    many, few = (discs(SHAPE, *c) for c in (((20, 20), (40, 60)), ((20, 20),)))
+
+    def side(*masks):
+        return [field(m, image=f"{s}.png") for s, m in zip("ab", masks, strict=True)]
+
+    # What one image loses in a view, the other gains.
+    measure(side(many, few), [], turned=dict.fromkeys(VIEWS, side(few, many)))
+    assert _budget(tmp_path, "dev")["mirrored views"] > 30
+    assert _budget(tmp_path, "dev", image="pooled")["mirrored views"] == 0
 
 
 # --- predictions of a model that learned nothing --------------------------------------------
