@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
+from defectops.measurement import quantiles
 from defectops.measurement.uncertainty import UNDEFINED, Interval
 
 if TYPE_CHECKING:
@@ -78,11 +79,11 @@ def fit_lognormal(sizes: Sizes) -> LognormalFit:
     covariance = np.linalg.inv(curvature * n)
     mu, sigma = float(place[0]), math.exp(float(place[1])) * math.sqrt(n / (n - 1))
     error = math.sqrt(covariance[0, 0] * n / (n - 1))
-    half = float(stats.t.ppf((1 + sizes.level) / 2, n - 1)) * error
+    half = quantiles.student((1 + sizes.level) / 2, n - 1) * error
     # For normal logarithms alone the curvature gives 1/(2 n), hence n - 1 degrees of freedom.
     freedom = 1 / (2 * covariance[1, 1]) - 1
     tail = (1 - sizes.level) / 2
-    ends = np.sqrt(freedom / stats.chi2.ppf((1 - tail, tail), freedom)) * sigma
+    ends = np.sqrt(freedom / quantiles.chi_square(np.array([1 - tail, tail]), freedom)) * sigma
     below = _shown_share(log_size, place, sizes.thickness)
     return LognormalFit(
         math.exp(mu),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from defectops.errors import LabelRefused
+from defectops.measurement import quantiles
 from defectops.measurement.agreement import refuse_unlike_shapes
 from defectops.measurement.line_fields import observe_lines
 from defectops.measurement.object_agreement import object_tiles
@@ -531,7 +531,7 @@ def _interval(estimate: float, drawn: Array, n: int, event: float, level: float)
     if not math.isfinite(estimate) or n < 2 or 2 * finite.size < drawn.size:
         return UNDEFINED
     tail = (1 - level) / 2
-    z, t = stats.norm.ppf(1 - tail), stats.t.ppf(1 - tail, n - 1)
+    z, t = quantiles.normal(1 - tail), quantiles.student(1 - tail, n - 1)
     few = t / z * math.sqrt(n / (n - 1))
     low, high = np.quantile(finite, (tail, 1 - tail))
     below, above = (

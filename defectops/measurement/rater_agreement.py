@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from defectops.errors import LabelRefused
+from defectops.measurement import quantiles
 from defectops.measurement.uncertainty import LEVEL, UNDEFINED, Interval
 
 Array = npt.NDArray[Any]
@@ -149,8 +149,8 @@ def limits_of_agreement(differences: Array, level: float = LEVEL) -> LimitsOfAgr
         nan = float("nan")
         return LimitsOfAgreement(n, bias, nan, UNDEFINED, nan, nan, UNDEFINED, UNDEFINED)
     sd = float(given.std(ddof=1))
-    z = float(stats.norm.ppf((1 + level) / 2))
-    t = float(stats.t.ppf((1 + level) / 2, n - 1))
+    z = quantiles.normal((1 + level) / 2)
+    t = quantiles.student((1 + level) / 2, n - 1)
     of_limit = t * sd * float(np.sqrt(1 / n + z**2 / (2 * (n - 1))))
     lower, upper = bias - z * sd, bias + z * sd
     return LimitsOfAgreement(
@@ -203,8 +203,8 @@ def _icc_interval(
         (a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1))
     )
     upper_tail = (1 + level) / 2
-    f_low = float(stats.f.ppf(upper_tail, n - 1, freedom))
-    f_high = float(stats.f.ppf(upper_tail, freedom, n - 1))
+    f_low = quantiles.fisher(upper_tail, n - 1, freedom)
+    f_high = quantiles.fisher(upper_tail, freedom, n - 1)
     rest = k * msc + (k * n - k - n) * mse
     low = n * (msr - f_low * mse) / (f_low * rest + n * msr)
     high = n * (f_high * msr - mse) / (rest + n * f_high * msr)

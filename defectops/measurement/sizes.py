@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from defectops.measurement import quantiles
 from defectops.measurement.foil import sphere_scores, unfolded_weights
 from defectops.measurement.uncertainty import UNDEFINED, Interval, log_interval
 
@@ -164,8 +164,8 @@ class Sizes:
             return value, UNDEFINED
         seen = _middles(self.weights[order])
         share = float(np.clip(np.interp(value, size, seen), 0.5 / n, 1 - 0.5 / n))
-        below = stats.beta.ppf(tail, n * share, n * (1 - share) + 1)
-        above = stats.beta.ppf(1 - tail, n * share + 1, n * (1 - share))
+        below = quantiles.beta(tail, n * share, n * (1 - share) + 1)
+        above = quantiles.beta(1 - tail, n * share + 1, n * (1 - share))
         low, high = np.interp([below, above], seen, size)
         return value, Interval(float(low), float(high))
 

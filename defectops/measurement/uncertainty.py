@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from defectops.measurement import quantiles
 
 Array = npt.NDArray[Any]
 
@@ -81,9 +82,9 @@ def sum_interval(
     tail = (1 - level) / 2
     total, square = float(given.sum()), float((given**2).sum())
     largest = float(given.max()) if given.size else weight_if_empty
-    low = square / (2 * total) * stats.chi2.ppf(tail, 2 * total**2 / square) if total else 0.0
+    low = square / (2 * total) * quantiles.chi_square(tail, 2 * total**2 / square) if total else 0.0
     more, spread = total + largest, square + largest**2
-    high = spread / (2 * more) * stats.chi2.ppf(1 - tail, 2 * more**2 / spread)
+    high = spread / (2 * more) * quantiles.chi_square(1 - tail, 2 * more**2 / spread)
     return Interval(float(low), float(high))
 
 
@@ -113,7 +114,7 @@ def mean_interval(values: Array, weights: Array | None = None, level: float = LE
     share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
     mean = float(share @ values)
     error = float(np.sqrt(n / (n - 1) * np.sum((share * (values - mean)) ** 2)))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    half = quantiles.student((1 + level) / 2, n - 1) * error
     return Interval(mean - half, mean + half)
 
 
@@ -144,7 +145,7 @@ def log_interval(
     """
     if not (np.isfinite(value) and np.isfinite(relative_sd) and freedom > 0):
         return UNDEFINED
-    half = min(float(stats.t.ppf((1 + level) / 2, freedom)) * relative_sd, 700.0)
+    half = min(quantiles.student((1 + level) / 2, freedom) * relative_sd, 700.0)
     return Interval(float(value * np.exp(-half)), float(value * np.exp(half)))
 
 
@@ -170,7 +171,7 @@ def widened(value: float, interval: Interval, relative_sd: float, level: float =
     ----------
     JCGM 100:2008 (GUM), section 5.1, doi:10.59161/JCGM100-2008E.
     """
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = quantiles.normal((1 + level) / 2)
     if value == 0:
         return Interval(interval.low, interval.high * (1 + z * relative_sd))
     below = np.hypot(value - interval.low, value * z * relative_sd)
