@@ -17,6 +17,11 @@ import typer
 
 from defectops.errors import DefectopsError, one_line
 
+# PyTorch's threads spin while they wait for one another: beside another busy process a step then
+# takes many times as long. Set here, since OpenMP looks but once, when PyTorch is loaded, and
+# every command and stage loads this module first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 LOG = Path(".defectops/log")
 BUG, USAGE, ENVIRONMENT, INTERRUPTED, TERMINATED = 1, 2, 4, 130, 143
 

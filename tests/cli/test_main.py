@@ -1,6 +1,7 @@
 """The rim of the command line: one line an error, the right exit code, nothing heavy loaded."""
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -153,6 +154,48 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(("words", "frozen"), [(None, 1), (["--version"], 0)])
+def test_a_process_of_its_own_ends_without_a_last_search_for_cycles(monkeypatch, words, frozen):
+    calls = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append(1))
+    monkeypatch.setattr(sys, "argv", ["defectops", "--version"])
+    assert run(words) == 0
+    assert len(calls) == frozen
+
+
+# What is loaded where PyTorch would be, and tells what its OpenMP would have found.
+_AT_TORCH = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Watch())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "from defectops.cli.main import run; run(['promote', '--defect', 'voids'])",
+        "import pipelines.train",
+        "import pipelines.promote",
+        "import pipelines.evaluate",
+        "import pipelines.quantify",
+    ],
+)
+@pytest.mark.parametrize(("given", "seen"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_asleep_from_before_torch_is_loaded(monkeypatch, entry, given, seen):
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    command = [sys.executable, "-c", _AT_TORCH + entry]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == seen
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
