@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from defectops.experiments.champions import places_of
 from defectops.experiments.mlflow_registry import MlflowRegistry
 from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.experiments.promotion import PromotionOptions
@@ -35,7 +36,6 @@ from defectops.learning.inference import load_model
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import load_fields
 from defectops.settings import tracking_uri
-from defectops.workflows.champions import places_of
 from defectops.workflows.gate_measuring import gate_scores, measure_on_gate
 from defectops.workflows.judging import MEASURED_WITH, measured_with
 from defectops.workflows.parameters import Parameters, load_parameters
@@ -125,7 +125,7 @@ def register_challenger(root: Path, parameters: Parameters, defect: str, number:
     """Register the champion with another threshold and the scores it has so; return its version."""
     kind = parameters.defect(defect)
     measuring = parameters.options("quantify", defect, MeasureOptions)
-    bundle = load_bundle(places_of(root, kind).bundle)
+    bundle = load_bundle(places_of(root, kind.key).bundle)
     path = root / ".defectops" / "challenger.safetensors"
     moved = bundle.threshold + (0.001 if bundle.threshold < 0.5 else -0.001) * (number + 1)
     save_bundle(path, replace(bundle, threshold=moved))

@@ -40,6 +40,7 @@ from typing import Any
 
 import numpy as np
 
+from defectops.experiments.champions import places_of
 from defectops.experiments.mlflow_registry import MlflowRegistry
 from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.experiments.promotion import Finding, PromotionOptions, Verdict
@@ -49,7 +50,6 @@ from defectops.imaging.conditioning import ConditioningOptions
 from defectops.learning import machine
 from defectops.micrograph import Calibration, Field, Region, save_fields
 from defectops.settings import tracking_uri
-from defectops.workflows.champions import places_of
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.promoting import promote_on_repro
 from defectops.workflows.train_settings import read_train_settings
@@ -188,7 +188,7 @@ def make_project(root: Path) -> None:
                 version.tags,
             )
         )
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     for move in range(MOVES):
         # In memory but for the last, which the store is told, so that all records agree.
         told = registry if move == MOVES - 1 else mirror

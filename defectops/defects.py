@@ -62,7 +62,12 @@ class DefectType:
     @property
     def model_name(self) -> str:
         """Name of the registered model, for example ``defectops-voids``."""
-        return f"defectops-{self.key}"
+        return model_name(self.key)
+
+
+def model_name(key: str) -> str:
+    """Return the name of the registered model of a defect type, also of one not declared here."""
+    return f"defectops-{key}"
 
 
 BUILT_IN = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from defectops import settings
 from defectops.cli.rim import guarded
+from defectops.experiments.champions import places_of
 from defectops.experiments.mlflow_registry import MlflowRegistry
 from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.experiments.promotion import PromotionOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows.after_promotion import tell
-from defectops.workflows.champions import places_of
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.promoting import promote_on_repro
 
@@ -28,7 +28,7 @@ def main(defect: str) -> None:
     kind = parameters.defect(defect)
     verdict = promote_on_repro(root, kind, options, tracker, registry, measuring)
     sys.stderr.write(f"{defect} {verdict.outcome}: {verdict.reason}\n")
-    told = tell(places_of(root, kind), options.after) if registry is not None else []
+    told = tell(places_of(root, kind.key), options.after) if registry is not None else []
     for warning in told:
         sys.stderr.write(f"{kind.model_name}: N_AFTER: {warning}\n")
 

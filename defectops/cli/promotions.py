@@ -34,10 +34,10 @@ def opened(root: Path) -> tuple[Parameters, Registry]:
 
 def after_move(root: Path, parameters: Parameters, defect: DefectType) -> None:
     """Tell the user's command of each move; what goes wrong is a warning, the move stands."""
+    from defectops.experiments.champions import places_of
     from defectops.workflows.after_promotion import hook_of, tell
-    from defectops.workflows.champions import places_of
 
-    for warning in tell(places_of(root, defect), hook_of(parameters, defect)):
+    for warning in tell(places_of(root, defect.key), hook_of(parameters, defect)):
         output.note(f"{defect.model_name}: N_AFTER: {warning}")
 
 

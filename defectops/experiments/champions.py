@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType
 
 from defectops.atomic import write_text
+from defectops.defects import model_name
 from defectops.errors import IntegrityFault
 from defectops.experiments import journal
 from defectops.experiments.hash_chain import MARKS, START, repair
@@ -110,6 +111,11 @@ class Places:
     def lock(self) -> Path:
         """Held while a champion moves."""
         return self.root / ".defectops" / f"promotion-{self.defect}.lock"
+
+
+def places_of(root: Path, key: str) -> Places:
+    """Return where everything of the champion of one defect type lies."""
+    return Places(root, key, model_name(key))
 
 
 def read_champion(places: Places) -> Champion:

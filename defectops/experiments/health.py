@@ -18,6 +18,7 @@ from defectops.experiments.champions import (
     Champion,
     Places,
     checked_champion,
+    places_of,
     read_champion,
     unfinished,
 )
@@ -97,11 +98,6 @@ def stale_runs(tracker: Tracker, mend: bool) -> list[Trouble]:
         for run in running
         if owner_is(run, "elsewhere")
     ]
-
-
-def places_of(root: Path, defect: str) -> Places:
-    """Return the places of a defect's champion."""
-    return Places(root, defect, f"defectops-{defect}")
 
 
 def _interrupted(root: Path, registry: Registry, mend: bool) -> Iterator[Trouble]:

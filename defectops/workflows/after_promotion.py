@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectops.experiments.champions import Places, read_champion
+from defectops.experiments.champions import Places, places_of, read_champion
 from defectops.experiments.changing import md5, recover
 from defectops.experiments.locks import locked
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.provenance import dvc_digests
-from defectops.workflows.champions import places_of
 from defectops.workflows.versioning import record_promotion, under_dvc
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def record(root: Path, defect: DefectType) -> None:
         DVC failed; the champion has moved all the same.
     """
     with locked(root / ".defectops" / "record.lock"):  # DVC refuses a second one at a time
-        if unrecorded(places_of(root, defect)):
+        if unrecorded(places_of(root, defect.key)):
             record_promotion(root, defect.key)
 
 

@@ -13,7 +13,7 @@ from defectops import settings
 from defectops.dataset.manifest import ManifestRow, read_manifest
 from defectops.defects import BUILT_IN, DefectType
 from defectops.errors import InputRefused, SettingsRefused
-from defectops.experiments.champions import read_champion
+from defectops.experiments.champions import places_of, read_champion
 from defectops.experiments.provenance import git_tags
 from defectops.experiments.registry import BUNDLE
 from defectops.imaging.conditioning import ConditioningOptions
@@ -22,7 +22,7 @@ from defectops.learning.inference import LoadedModel, as_model
 from defectops.learning.views import ViewOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
-from defectops.workflows.champions import load_champion, places_of
+from defectops.workflows.champions import load_champion
 from defectops.workflows.model_finding import find_model
 from defectops.workflows.parameters import Parameters, load_parameters
 from defectops.workflows.version_names import parse
@@ -231,7 +231,7 @@ def _champion(
     model = load_champion(root, defect)
     if model is None:
         return None
-    champion = read_champion(places_of(root, defect))
+    champion = read_champion(places_of(root, defect.key))
     found = str(champion.sha256)
     return _segmenter(defect, model, champion.version, found, parameters, request)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
-from defectops.experiments.champions import DATA, Places, read_champion, require_settled
+from defectops.experiments.champions import DATA, places_of, read_champion, require_settled
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.workflows.leak_audit import cuts_of, leaks
 
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from defectops.imaging.conditioning import ConditioningOptions
     from defectops.learning.bundle import Bundle
     from defectops.micrograph import Field
-
-
-def places_of(root: Path, defect: DefectType) -> Places:
-    """Return where everything of a defect's champion lies."""
-    return Places(root, defect.key, defect.model_name)
 
 
 def load_champion(
@@ -45,7 +40,7 @@ def load_champion(
     ModelRefused
         The bundle is not the one that was promoted.
     """
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     require_settled(places)
     champion = read_champion(places)
     if champion.sha256 is None:

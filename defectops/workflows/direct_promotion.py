@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import InputRefused, IntegrityFault, ModelRefused
-from defectops.experiments.champions import Champion, read_champion, require_settled
+from defectops.experiments.champions import Champion, places_of, read_champion, require_settled
 from defectops.experiments.promotion import PromotionOptions, Verdict, require_pass
 from defectops.experiments.registry import CANDIDATE, Registry, Version
 from defectops.experiments.succession import (
@@ -28,7 +28,7 @@ from defectops.measurement.model_comparison import GateSample, one_object
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Field, load_fields
 from defectops.workflows.after_promotion import finish_move, record, unrecorded
-from defectops.workflows.champions import data_tag, places_of
+from defectops.workflows.champions import data_tag
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
@@ -119,7 +119,7 @@ def promote_version(
             "--force", "E_USAGE", "a forced promotion needs --reason TEXT; the journal keeps it"
         )
     machine.settle()
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     if request.dry_run:
         require_settled(places)
     else:
@@ -163,7 +163,7 @@ def roll_back(root: Path, defect: DefectType, registry: Registry, reason: str) -
     IntegrityFault
         Its bundle is damaged or gone.
     """
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     champion = read_champion(places)
     if champion.verdict == ROLLBACK and not places.intent.exists() and unrecorded(places):
         record(root, defect)  # an earlier rollback was interrupted here: this one finishes it

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import EnvironmentFault, IntegrityFault
+from defectops.experiments.champions import places_of
 from defectops.experiments.health import Trouble
 from defectops.workflows.after_promotion import record, tell, unrecorded
-from defectops.workflows.champions import places_of
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -27,7 +27,7 @@ def left_undone(root: Path, defect: DefectType, command: str, mend: bool) -> Ite
         See `tell`.
     mend : bool
     """
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     if not places.intent.exists() and _unrecorded_or_broken(places):
         yield _recorded(root, defect, mend)
     untold = len(list(places.untold.glob("*.json"))) if command.strip() else 0

@@ -13,13 +13,13 @@ from PIL import Image
 
 from defectops.atomic import replacing, write_text
 from defectops.experiments.accesses import record_access
-from defectops.experiments.champions import read_champion
+from defectops.experiments.champions import places_of, read_champion
 from defectops.learning import machine
 from defectops.learning.bundle import file_sha256
 from defectops.learning.views import ViewOptions, mirrored
 from defectops.measurement.agreement import comparison_map, confusion
 from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
-from defectops.workflows.champions import load_champion, places_of
+from defectops.workflows.champions import load_champion
 from defectops.workflows.leak_audit import refuse_leak, side_cuts
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _opened(root: Path, defect: DefectType, side: str) -> list[Field]:
     """Return the fields of a side; of the test side only once the ledger has counted it."""
     path = root / "split" / defect.key / f"{side}.npz"
     if side == "test" and side_cuts(root, defect, side):
-        places = places_of(root, defect)
+        places = places_of(root, defect.key)
         record_access(places, read_champion(places), file_sha256(path))
     return load_fields(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectops.experiments.accesses import Accesses, read_accesses, summed
-from defectops.experiments.champions import Places, read_champion
+from defectops.experiments.champions import places_of, read_champion
 from defectops.experiments.journal import MERGED, read_and_verify
 from defectops.experiments.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry
 
@@ -61,7 +61,7 @@ def champion_history(root: Path, defect: DefectType) -> list[dict[str, Any]]:
     IntegrityFault
         A line was edited, is missing or was cut off.
     """
-    places = Places(root, defect.key, defect.model_name)
+    places = places_of(root, defect.key)
     champion = read_champion(places)
     entries = read_and_verify(places.journal, champion.journal_sha256, champion.journal_length)
     rows = []
@@ -82,4 +82,4 @@ def test_side_accesses(
         The ledger was edited, or is shorter than the last line of `history` says.
     """
     known = max((int(row.get("test_accesses", 0)) for row in history), default=0)
-    return summed(read_accesses(Places(root, defect.key, defect.model_name), known))
+    return summed(read_accesses(places_of(root, defect.key), known))

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from defectops.atomic import write_text
-from defectops.experiments.champions import Champion, Places, read_champion, write_champion
+from defectops.experiments.champions import (
+    Champion,
+    Places,
+    places_of,
+    read_champion,
+    write_champion,
+)
 from defectops.experiments.promotion import Finding, PromotionOptions, Verdict, may_move
 from defectops.experiments.registry import Registry, digest, place
 from defectops.experiments.succession import Candidate, note, promote
@@ -24,7 +30,7 @@ from defectops.micrograph import field_names, load_fields
 from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
 from defectops.workflows.after_promotion import finish_move, moved_by_hand
-from defectops.workflows.champions import data_tag, places_of
+from defectops.workflows.champions import data_tag
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
@@ -75,7 +81,7 @@ def promote_on_repro(
     """
     machine.settle()
     close_stale_runs(tracker)
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     if registry is not None:
         finish_move(places, registry)
     bundle = root / "models" / defect.key / "model.safetensors"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from defectops.errors import InputRefused
+from defectops.experiments.champions import places_of
 from defectops.experiments.forks import Repaired, Side, repair
 from defectops.experiments.succession import note
 from defectops.workflows.after_promotion import record
-from defectops.workflows.champions import places_of
 from defectops.workflows.versioning import cached
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ def repair_history(
         raise InputRefused("--keep", "E_USAGE", f"must be ours or theirs, got {keep!r}")
     about = note(reason or f"git merge: kept {keep}", by="repair")
     done = repair(
-        places_of(root, defect), registry, cast("Side", keep), about, lambda md5: cached(root, md5)
+        places_of(root, defect.key),
+        registry,
+        cast("Side", keep),
+        about,
+        lambda md5: cached(root, md5),
     )
     if done.bundle:
         record(root, defect)

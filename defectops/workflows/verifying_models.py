@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
-from defectops.experiments.champions import read_champion
+from defectops.experiments.champions import places_of, read_champion
 from defectops.experiments.mlflow_model_check import check_mlflow_model
 from defectops.experiments.registry import require_digest
 from defectops.learning.bundle import file_sha256, load_bundle
 from defectops.learning.verifying import FROZEN_TOLERANCE, require_frozen_answer
-from defectops.workflows.champions import places_of
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -148,7 +147,7 @@ def _tags_agree(subject: str, version: Version, bundle: Bundle) -> list[Check]:
 
 
 def _champion_agrees(root: Path, defect: DefectType, version: Version, bundle: Bundle) -> Check:
-    places = places_of(root, defect)
+    places = places_of(root, defect.key)
     champion = read_champion(places)
     if champion.sha256 != version.sha256:
         return Check("champion", "is another version" if champion.sha256 else "nobody")

@@ -7,9 +7,14 @@ import pytest
 
 from defectops.experiments import changing, journal
 from defectops.experiments.accesses import record_access
-from defectops.experiments.champions import checked_champion, read_champion, write_champion
+from defectops.experiments.champions import (
+    checked_champion,
+    places_of,
+    read_champion,
+    write_champion,
+)
 from defectops.experiments.changing import Note
-from defectops.experiments.health import examine, places_of
+from defectops.experiments.health import examine
 from defectops.experiments.ownership import this_process
 from defectops.experiments.promotion import Verdict
 from defectops.experiments.registry import RecordingRegistry

@@ -5,11 +5,11 @@ import torch
 from drawing import VOIDS
 
 from defectops.errors import IntegrityFault, ModelRefused
-from defectops.experiments.champions import Champion, write_champion
+from defectops.experiments.champions import Champion, places_of, write_champion
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
-from defectops.workflows.champions import load_champion, places_of
+from defectops.workflows.champions import load_champion
 
 TINY = NetworkSpec(width=0.1)
 
@@ -21,7 +21,7 @@ def _bundle(path):
 
 
 def _promoted(root, sha256):
-    places = places_of(root, VOIDS)
+    places = places_of(root, VOIDS.key)
     write_champion(places, Champion(places.model, 1, "run", sha256, 0.4, "pass"))
     return places
 
@@ -31,7 +31,7 @@ def test_none_without_a_champion_file(tmp_path):
 
 
 def test_none_where_the_file_names_nobody(tmp_path):
-    places = places_of(tmp_path, VOIDS)
+    places = places_of(tmp_path, VOIDS.key)
     write_champion(places, Champion(places.model))
     assert load_champion(tmp_path, VOIDS) is None
 

@@ -9,7 +9,7 @@ from drawing import VOIDS, champion, discs, field, write_split
 
 from defectops.errors import Conflict, GateFailed, InputRefused, IntegrityFault
 from defectops.experiments import changing
-from defectops.experiments.champions import checked_champion, read_champion
+from defectops.experiments.champions import checked_champion, places_of, read_champion
 from defectops.experiments.journal import read as read_journal
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.registry import RecordingRegistry, Version
@@ -21,7 +21,6 @@ from defectops.measurement.model_comparison import one_object
 from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import save_fields
 from defectops.workflows import direct_promotion
-from defectops.workflows.champions import places_of
 from defectops.workflows.direct_promotion import PromotionRequest, promote_version, roll_back
 from defectops.workflows.gate_measuring import gate_scores, measure_on_gate
 from defectops.workflows.judging import MEASURED_WITH, measured_with
@@ -74,7 +73,7 @@ class Project:
 
     @property
     def champion(self):
-        return read_champion(places_of(self.root, VOIDS))
+        return read_champion(places_of(self.root, VOIDS.key))
 
 
 def test_a_version_that_passes_becomes_champion(project):
@@ -82,7 +81,7 @@ def test_a_version_that_passes_becomes_champion(project):
     decision = project.promote(version=number)
     assert decision.moved
     assert decision.before.version is None
-    assert checked_champion(places_of(project.root, VOIDS)).version == number
+    assert checked_champion(places_of(project.root, VOIDS.key)).version == number
     assert math.isfinite(decision.metrics["iou"])
 
 
@@ -182,7 +181,7 @@ def test_rollback_restores_the_champion_before(project):
     before = project.champion
     champion = roll_back(project.root, VOIDS, project.registry, "doubles")
     assert (before.version, champion.version) == (2, 1)
-    assert checked_champion(places_of(project.root, VOIDS)).version == 1
+    assert checked_champion(places_of(project.root, VOIDS.key)).version == 1
     rows = champion_history(project.root, VOIDS)
     assert [r["verdict"] for r in rows] == ["pass", "pass", "rollback"]
 
@@ -232,5 +231,5 @@ def test_a_dry_run_finishes_nothing_and_says_what_does(project, monkeypatch):
     with pytest.raises(IntegrityFault, match=r"E_UNFINISHED.*doctor --fix"):
         project.promote(version=1, dry_run=True)
     project.promote(version=1)
-    (entry,) = read_journal(places_of(project.root, VOIDS).journal)
+    (entry,) = read_journal(places_of(project.root, VOIDS.key).journal)
     assert entry.to_version == 1

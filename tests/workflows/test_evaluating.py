@@ -8,10 +8,10 @@ from PIL import Image
 
 from defectops.errors import GateFailed, IntegrityFault
 from defectops.experiments.accesses import Accesses, read_accesses, summed
+from defectops.experiments.champions import places_of
 from defectops.learning.views import VIEWS, ViewOptions
 from defectops.micrograph import load_fields, save_fields
 from defectops.workflows import evaluating
-from defectops.workflows.champions import places_of
 from defectops.workflows.evaluating import COLUMNS, evaluate
 
 TURQUOISE, BLACK, RED, YELLOW, GREY = (
@@ -189,7 +189,7 @@ def test_a_champion_that_saw_the_test_side_is_refused_before_it_is_opened(judge,
 
 
 def ledger(root):
-    return read_accesses(places_of(root, VOIDS))
+    return read_accesses(places_of(root, VOIDS.key))
 
 
 def test_each_time_the_test_side_is_opened_is_counted_before_it_is(judge, tmp_path, monkeypatch):
@@ -219,7 +219,7 @@ def test_nothing_is_counted_without_a_champion_or_a_test_side(judge, tmp_path):
 
 def test_what_cannot_be_counted_is_not_opened(judge, tmp_path):
     judge([], [_case()], champion())
-    places = places_of(tmp_path, VOIDS)
+    places = places_of(tmp_path, VOIDS.key)
     places.accesses.write_text(places.accesses.read_text().replace("null", "7", 1))
     with pytest.raises(IntegrityFault, match="E_JOURNAL: was edited"):
         judge([], [_case()], champion())

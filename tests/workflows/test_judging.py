@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from drawing import LINES, VOIDS, discs, field
 
-from defectops.experiments.champions import Champion
+from defectops.experiments.champions import Champion, places_of
 from defectops.experiments.promotion import PromotionOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows import judging
-from defectops.workflows.champions import places_of
 from defectops.workflows.gate_measuring import (
     gate_scores,
     measure_on_gate,
@@ -36,7 +35,7 @@ class Court:
     """A gate pack of three fields, a bundle file and a champion beside it."""
 
     def __init__(self, root, monkeypatch):
-        self.places = places_of(root, VOIDS)
+        self.places = places_of(root, VOIDS.key)
         self.fields = [field(LABEL, image=f"{i}.png") for i in range(3)]
         self.bundle = root / "model.safetensors"
         self.bundle.write_bytes(b"x" * 2_000_000)

@@ -10,7 +10,7 @@ from drawing import VOIDS, discs, field, write_split
 
 from defectops.errors import ModelRefused
 from defectops.experiments import changing
-from defectops.experiments.champions import Champion, checked_champion, read_champion
+from defectops.experiments.champions import Champion, checked_champion, places_of, read_champion
 from defectops.experiments.journal import read as read_journal
 from defectops.experiments.promotion import PromotionOptions
 from defectops.experiments.registry import RecordingRegistry
@@ -22,7 +22,6 @@ from defectops.learning.networks import NetworkSpec, build
 from defectops.measurement.model_comparison import Change
 from defectops.micrograph import save_fields
 from defectops.workflows import after_promotion, judging, promoting
-from defectops.workflows.champions import places_of
 from defectops.workflows.promoting import promote_on_repro
 
 TINY = NetworkSpec(width=0.1)
@@ -45,7 +44,7 @@ class Project:
     def __init__(self, root, monkeypatch):
         self.root = root
         self.tracker, self.registry = RecordingTracker(), RecordingRegistry()
-        self.places = places_of(root, VOIDS)
+        self.places = places_of(root, VOIDS.key)
         self.scores = {}
         label = discs((32, 40), (10, 10), (20, 30))
         pieces = [field(label, 1.0 * label), field(label, 1.0 * label, image="b.png")]

@@ -9,13 +9,12 @@ import pytest
 from drawing import VOIDS, discs, field
 
 from defectops.errors import IntegrityFault, ModelRefused
-from defectops.experiments.champions import Champion, write_champion
+from defectops.experiments.champions import Champion, places_of, write_champion
 from defectops.experiments.mlflow_model import write_mlflow_model
 from defectops.experiments.registry import RecordingRegistry
 from defectops.learning.bundle import Bundle, file_sha256, save_bundle
 from defectops.learning.networks import NetworkSpec, build
 from defectops.learning.verifying import freeze
-from defectops.workflows.champions import places_of
 from defectops.workflows.verifying_models import verify_path, verify_version
 
 TINY = NetworkSpec(width=0.1)
@@ -45,7 +44,7 @@ def registry(path):
 
 
 def champion(root, path, **changes):
-    places = places_of(root, VOIDS)
+    places = places_of(root, VOIDS.key)
     given = Champion(MODEL, 1, "run", file_sha256(path), 0.4, "pass", "j" * 64, 1)
     write_champion(places, replace(given, **changes))
     places.bundle.parent.mkdir(parents=True, exist_ok=True)
