@@ -27,6 +27,7 @@ _COLOURS = {
     "estimator": "#cc79a7",
     "constants": "#999999",
 }
+_WIDE = 7  # so many names do not fit beside each other: two rows
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def save_bars(data: Sequence[Bar], path: Path) -> None:
             axes.set_yticks(range(len(data)), [b.quantity for b in data])
             axes.set_ylim(len(data) - 0.5, -0.5)
             axes.set_xlim(0, 1.1 * max(b.percent for b in data))
-            figure.legend(loc="outside upper left", ncols=len(seen), handlelength=1.2)
+            columns = len(seen) if len(seen) < _WIDE else -(-len(seen) // 2)
+            figure.legend(loc="outside upper left", ncols=columns, handlelength=1.2)
         else:
             axes.set_yticks([])
             figures.empty(axes, "nothing counted, so no relative uncertainty")
