@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 if TYPE_CHECKING:
     from defectops.measurement.lines import TracedLines
 
 Array = npt.NDArray[Any]
+
+# Beyond this reach (garbage, or very thick lines) the distance map of the whole picture is quicker
+# than looking around each pixel of a centre line.
+_LOOK_AROUND_PX = 12
 
 
 def line_widths(lines: TracedLines, mask: Array) -> tuple[float, Array]:
@@ -46,6 +51,8 @@ def line_widths(lines: TracedLines, mask: Array) -> tuple[float, Array]:
 
 def _distances(mask: Array, at: Array, most_px: int) -> Array:
     """Distance from pixels of a mask to the nearest pixel outside it, none beyond `most_px`."""
+    if most_px > _LOOK_AROUND_PX and not mask.all():
+        return np.minimum(ndimage.distance_transform_edt(mask).ravel()[at], most_px)
     padded = np.pad(mask, most_px, constant_values=True)
     across = padded.shape[1]
     rows, columns = np.divmod(at, mask.shape[1])

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from defectops.measurement import line_crossings
+from defectops.measurement import line_widths as widths
 from defectops.measurement.line_crossings import join_paths
 from defectops.measurement.line_widths import line_widths
 from defectops.measurement.lines import line_table, steps, trace
@@ -182,3 +184,15 @@ def test_in_a_tangle_nothing_goes_straight_on(monkeypatch):
     lines, apart = traced(cross)
     assert apart.n_lines == lines.n_paths
     assert apart.chords.size == 0
+
+
+@pytest.mark.parametrize("covered", [0.0, 0.3, 0.9, 1.0])
+def test_distances_are_the_same_by_looking_around_and_by_a_map(covered, monkeypatch):
+    noise = ndimage.uniform_filter(np.random.default_rng(3).random((90, 130)), 5)
+    mask = noise <= np.quantile(noise, covered) if covered else np.zeros(noise.shape, bool)
+    at = np.flatnonzero(mask)
+    found = []
+    for reach in (0, 1000):
+        monkeypatch.setattr(widths, "_LOOK_AROUND_PX", reach)
+        found.append(widths._distances(mask, at, 15))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
