@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from defectops.errors import IntegrityFault
 from defectops.experiments.champions import DATA, places_of, read_champion, require_settled
 from defectops.learning.inference import LoadedModel, load_model
-from defectops.workflows.leak_audit import cuts_of, leaks
+from defectops.workflows.leak_audit import Judges, cuts_of, leaks
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -67,7 +67,7 @@ def why_incomparable(champion: Bundle, candidate: Bundle, gate: Sequence[Field])
     """Say why two models cannot be compared on these fields; empty if they can."""
     if champion.conditioning != candidate.conditioning or champion.defect != candidate.defect:
         return "its micrographs were conditioned otherwise"
-    found = leaks(champion, cuts_of(gate), ())
+    found = leaks(champion, Judges(cuts_of(gate)))
     return f"it {' and '.join(found)}" if found else ""
 
 

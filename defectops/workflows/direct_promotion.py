@@ -31,7 +31,7 @@ from defectops.workflows.after_promotion import finish_move, record, unrecorded
 from defectops.workflows.champions import data_tag
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
-from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
+from defectops.workflows.leak_audit import judges_of, refuse_leak
 from defectops.workflows.versioning import cached
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def promote_version(
         No such version, no candidate, no gate pack, or forced without a reason.
     GateFailed
         ``E_LEAK``: it was trained on pixels of the gate pack or of the test side, or chosen on
-        pixels of the test side. ``E_GATE``: the gate says fail.
+        pixels of the test side or of a side ``gate``. ``E_GATE``: the gate says fail.
     GateInconclusive
         The gate cannot decide.
     IntegrityFault
@@ -226,8 +226,7 @@ def _refuse_leak(
     refuse_leak(
         model.bundle,
         f"{version.model}/{version.number}",
-        cuts_of(gate),
-        side_cuts(root, defect, "test"),
+        judges_of(root, defect, gate),
         "train it anew on the present split",
     )
 

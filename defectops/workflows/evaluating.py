@@ -20,7 +20,7 @@ from defectops.learning.views import ViewOptions, mirrored
 from defectops.measurement.agreement import comparison_map, confusion
 from defectops.micrograph import Array, Field, field_names, load_fields, save_fields
 from defectops.workflows.champions import load_champion
-from defectops.workflows.leak_audit import refuse_leak, side_cuts
+from defectops.workflows.leak_audit import Judges, refuse_leak, side_cuts
 
 if TYPE_CHECKING:
     from defectops.defects import DefectType
@@ -102,8 +102,7 @@ def _refuse_leak(root: Path, defect: DefectType, champion: LoadedModel) -> None:
     refuse_leak(
         champion.bundle,
         f"champions/{defect.key}",
-        (),
-        side_cuts(root, defect, "test"),
+        Judges(test=side_cuts(root, defect, "test")),
         "promote a model that was trained on this split, or set the split back",
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from defectops.learning.bundle import Bundle
 
 TRAINED, CHOSEN = "train_regions", "dev_regions"
+_CHOSEN_ON = "had its epoch and threshold chosen on pixels"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,24 @@ class Cut:
     image: str
     region: Region
     pixels_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What judges a model.
+
+    Parameters
+    ----------
+    gate, test : sequence of Cut
+        The gate pack and the test side.
+    own_gate : sequence of Cut
+        The side ``gate``; empty in a project without one. There the gate pack is the dev side, and
+        choosing an epoch and a threshold on it is allowed.
+    """
+
+    gate: Sequence[Cut] = ()
+    test: Sequence[Cut] = ()
+    own_gate: Sequence[Cut] = ()
 
 
 def cuts_of(fields: Iterable[Field]) -> list[Cut]:
@@ -86,15 +105,19 @@ def side_cuts(root: Path, defect: DefectType, side: str) -> list[Cut]:
         ) from error
 
 
-def leaks(bundle: Bundle, gate: Sequence[Cut], test: Sequence[Cut]) -> list[str]:
+def judges_of(root: Path, defect: DefectType, gate: Iterable[Field]) -> Judges:
+    """Return what judges a model in the present split; errors as `side_cuts`."""
+    test, own = (side_cuts(root, defect, side) for side in ("test", "gate"))
+    return Judges(cuts_of(gate), test, own)
+
+
+def leaks(bundle: Bundle, judges: Judges) -> list[str]:
     """Say what a model has seen of what judges it; empty if nothing.
 
     Parameters
     ----------
     bundle : Bundle
-    gate, test : sequence of Cut
-        The dev side may be the gate pack, so choosing an epoch and a threshold on the gate is
-        allowed; choosing them on the test side is not.
+    judges : Judges
 
     Returns
     -------
@@ -106,18 +129,17 @@ def leaks(bundle: Bundle, gate: Sequence[Cut], test: Sequence[Cut]) -> list[str]
     if trained is None or chosen is None:
         return ["does not say which pixels it was trained on, so nobody can tell what it has seen"]
     found = (
-        ("was trained on pixels of the gate pack", shared(trained, gate)),
-        ("was trained on pixels of the test side", shared(trained, test)),
-        ("had its epoch and threshold chosen on pixels of the test side", shared(chosen, test)),
+        ("was trained on pixels of the gate pack", shared(trained, judges.gate)),
+        ("was trained on pixels of the test side", shared(trained, judges.test)),
+        (f"{_CHOSEN_ON} of the side gate", shared(chosen, judges.own_gate)),
+        (f"{_CHOSEN_ON} of the test side", shared(chosen, judges.test)),
     )
     return [f"{what} ({', '.join(images)})" for what, images in found if images]
 
 
-def refuse_leak(
-    bundle: Bundle, subject: str, gate: Sequence[Cut], test: Sequence[Cut], advice: str
-) -> None:
+def refuse_leak(bundle: Bundle, subject: str, judges: Judges, advice: str) -> None:
     """Raise ``E_LEAK`` if a model has seen what judges it; `advice` says what to do then."""
-    found = leaks(bundle, gate, test)
+    found = leaks(bundle, judges)
     if found:
         raise GateFailed(subject, "E_LEAK", f"{' and '.join(found)}; {advice}")
 

@@ -33,7 +33,7 @@ from defectops.workflows.after_promotion import finish_move, moved_by_hand
 from defectops.workflows.champions import data_tag
 from defectops.workflows.gate_measuring import gate_scores
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
-from defectops.workflows.leak_audit import cuts_of, refuse_leak, side_cuts
+from defectops.workflows.leak_audit import judges_of, refuse_leak
 from defectops.workflows.model_card import model_card
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def promote_on_repro(
     Raises
     ------
     GateFailed
-        ``E_LEAK``: the model has seen pixels of the gate pack or of the test side.
+        ``E_LEAK``: the model has seen pixels of the gate pack or of the test side, or was chosen on
+        pixels of a side ``gate``.
     """
     machine.settle()
     close_stale_runs(tracker)
@@ -94,8 +95,7 @@ def promote_on_repro(
     refuse_leak(
         model.bundle,
         f"models/{defect.key}",
-        cuts_of(gate),
-        side_cuts(root, defect, "test"),
+        judges_of(root, defect, gate),
         f"mend the split, then run `dvc repro train@{defect.key}`",
     )
     _publish_figures(root, defect, tracker, run_id, model)

@@ -19,7 +19,7 @@ from defectops.learning.bundle import Bundle, load_bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
 from defectops.micrograph import Region, save_fields, sealed
 from defectops.workflows.direct_promotion import PromotionRequest, promote_version
-from defectops.workflows.leak_audit import Cut, leaks, refuse_leak, shared, side_cuts
+from defectops.workflows.leak_audit import Cut, Judges, leaks, refuse_leak, shared, side_cuts
 from defectops.workflows.packing import Origin, packed
 from defectops.workflows.promoting import promote_on_repro
 from defectops.workflows.trials import Evaluator
@@ -92,24 +92,33 @@ def test_what_is_shared_is_what_two_drawings_have_in_common(trained, judged):
 
 def test_each_kind_of_leak_is_named():
     gate, test = [cut("g.png")], [cut("t.png")]
-    assert leaks(seen(train=[cut("a.png")], dev=gate), gate, test) == []
-    assert leaks(seen(train=gate), gate, test) == ["was trained on pixels of the gate pack (g.png)"]
-    assert leaks(seen(train=test), gate, test) == ["was trained on pixels of the test side (t.png)"]
-    assert leaks(seen(dev=test), gate, test) == [
+    judges = Judges(gate, test)
+    assert leaks(seen(train=[cut("a.png")], dev=gate), judges) == []
+    assert leaks(seen(train=gate), judges) == ["was trained on pixels of the gate pack (g.png)"]
+    assert leaks(seen(train=test), judges) == ["was trained on pixels of the test side (t.png)"]
+    assert leaks(seen(dev=test), judges) == [
         "had its epoch and threshold chosen on pixels of the test side (t.png)"
     ]
     with pytest.raises(GateFailed, match=r"m/1: E_LEAK: .*gate.* and .*test side.*; do this") as e:
-        refuse_leak(seen(train=gate + test), "m/1", gate, test, "do this")
+        refuse_leak(seen(train=gate + test), "m/1", judges, "do this")
     assert e.value.exit_code == 6
+
+
+def test_a_side_gate_of_its_own_must_not_have_chosen_the_model():
+    gate = [cut("g.png")]
+    assert leaks(seen(dev=gate), Judges(gate, own_gate=gate)) == [
+        "had its epoch and threshold chosen on pixels of the side gate (g.png)"
+    ]
+    assert leaks(seen(dev=[cut("d.png")]), Judges(gate, own_gate=gate)) == []
 
 
 @pytest.mark.parametrize(
     "rows", [None, "abc", 7, [["a.png", 0, 1]], [["a.png", 0, "x", 0, 1]], [[]], [["a"] * 9]]
 )
 def test_a_bundle_that_cannot_say_what_it_saw_is_not_cleared(rows):
-    (text,) = leaks(SimpleNamespace(training={"train_regions": rows}), [], [])
+    (text,) = leaks(SimpleNamespace(training={"train_regions": rows}), Judges())
     assert text.startswith("does not say which pixels")
-    (text,) = leaks(seen(dev_regions=rows), [], [])
+    (text,) = leaks(seen(dev_regions=rows), Judges())
     assert text.startswith("does not say which pixels")
 
 
@@ -146,14 +155,15 @@ class Project:
         (root / "split/voids/test.npz").write_bytes(b"poison: whoever opens this fails")
         write_split(root, dev=[self.gate], test=[self.test])
 
-    def train(self, path, *rows):
+    def train(self, path, *rows, dev=()):
         training = {"train_regions": list(rows), "settings": {"preset": "quick"}}
+        training["dev_regions"] = list(dev)
         kind = dataclasses.asdict(VOIDS)
         save_bundle(path, Bundle(TINY, build(TINY, 1).state_dict(), kind, {}, 0.01, {}, training))
 
-    def promote(self, *rows, **request):
+    def promote(self, *rows, dev=(), **request):
         path = self.root / "m.safetensors"
-        self.train(path, *rows)
+        self.train(path, *rows, dev=dev)
         number = self.registry.submit(VOIDS.model_name, path, "", {}, {"threshold": "0.01"})
         asked = PromotionRequest(version=number, **request)
         options = PromotionOptions(floors={"iou": 0.0}, margins={})
@@ -187,6 +197,21 @@ def test_the_gate_refuses_whoever_has_seen_it_or_the_test_side(project, row, wha
         project.promote(row, **request_)
     assert what in str(caught.value)
     assert not list(project.root.glob("champions/*"))
+
+
+ON_GATE = ["g.png", 0, 9, 0, 9, "a" * 64]
+
+
+@pytest.mark.parametrize("request_", [{"dry_run": True}, {}, FORCED])
+def test_a_model_chosen_on_what_is_the_side_gate_now_is_refused(project, request_):
+    write_split(project.root, gate=[project.gate], test=[project.test])
+    with pytest.raises(GateFailed, match=r"E_LEAK: .*chosen on pixels of the side gate \(g.png\)"):
+        project.promote(dev=[ON_GATE], **request_)
+    assert not list(project.root.glob("champions/*"))
+
+
+def test_where_the_gate_pack_is_the_dev_side_a_model_may_be_chosen_on_it(project):
+    assert project.promote(dev=[ON_GATE]).moved
 
 
 @SEEN
