@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
+from defectops.reporting.html import filled
 from defectops.reporting.maps import scale_bar
 from defectops.reporting.numbers import UNDEFINED, Scale, number, percent, plural, signed_percent
 
@@ -173,14 +173,8 @@ def check_page(
     colours : mapping of str to str
         Of the outlines, by defect type.
     """
-    environment = Environment(
-        loader=PackageLoader("defectops.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("check.html.j2").render(
+    return filled(
+        "check.html.j2",
         cards=cards,
         doubts=plural(n_doubts, "doubt"),
         images=plural(n_images, "micrograph"),

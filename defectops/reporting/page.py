@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from defectops.measurement.error_budget import read_error_rows
 from defectops.micrograph import UNCALIBRATED
 from defectops.reporting import curves, error_budget, forest, maps, quantities, sizes, tables
+from defectops.reporting.html import filled
 from defectops.reporting.numbers import UNDEFINED, Scale, number, percent
 
 if TYPE_CHECKING:
@@ -138,14 +138,7 @@ class Project:
 
 def render(project: Project) -> str:
     """Return the page as HTML: no script, no address outside it, the same for the same input."""
-    environment = Environment(
-        loader=PackageLoader("defectops.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(_context(project))
+    return filled("report.html.j2", **_context(project))
 
 
 def missing(project: Project) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from defectops.reporting.html import filled
 
 
 def validation_page(findings: Mapping[str, Any]) -> str:
@@ -16,11 +16,4 @@ def validation_page(findings: Mapping[str, Any]) -> str:
     findings : mapping
         ``path``, ``warnings``, ``images`` and ``labels``, as printed by ``--json``.
     """
-    environment = Environment(
-        loader=PackageLoader("defectops.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("validation.html.j2").render(found=findings)
+    return filled("validation.html.j2", found=findings)
