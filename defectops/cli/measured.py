@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _SMALLEST = 0.05  # percent; what rounds to 0.0 is not printed
-_MAIN = (
+# What a terminal shows; tables and JSON have all.
+MAIN = (
     "areal_density",
     "number_density",
     "mean_diameter",
+    "sd_diameter",
     "area_fraction",
     "projected_line_density",
     "dislocation_density_skeleton",
@@ -63,7 +65,7 @@ def _drawn(found: Measured) -> None:
         _quantities(str(image), [r for r in found.rows if r["image"] == image])
     last = found.rows[-1]["image"]
     title = f"{last}: standard uncertainty of the main quantities"
-    own = [r for r in found.budget if r["image"] == last and r["quantity"] in _MAIN]
+    own = [r for r in found.budget if r["image"] == last and r["quantity"] in MAIN]
     _budget(title, own)
 
 

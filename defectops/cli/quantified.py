@@ -11,6 +11,7 @@ from defectops.batch.engine import BUG, Progress, Refusal, run
 from defectops.batch.items import Item, find_items, with_sidecars
 from defectops.batch.ledger import Kept, Ledger, Parts
 from defectops.cli import output, rim
+from defectops.cli.measured import MAIN
 from defectops.cli.progress import batch_progress
 from defectops.errors import InputRefused, SettingsRefused
 from defectops.reporting import numbers
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _REFUSED = InputRefused.exit_code
-_MAIN = (
-    "areal_density",
-    "number_density",
-    "mean_diameter",
-    "sd_diameter",
-    "area_fraction",
-    "projected_line_density",
-    "dislocation_density_skeleton",
-    "dislocation_density_grid",
-    "swelling",
-    "barrier_hardening",
-    "taylor_hardening",
-)
 
 
 def carry_out(
@@ -181,7 +169,7 @@ def _show(
 def _rows(group: Pooled) -> Iterator[list[object]]:
     for value in group.values:
         q = value.quantity
-        if q.quantity in _MAIN:
+        if q.quantity in MAIN:
             scale = numbers.common_scale([q.value or q.high])
             low, high = numbers.number(q.low, scale), numbers.number(q.high, scale)
             unit = numbers.column_unit(q.unit, scale)
