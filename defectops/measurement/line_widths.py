@@ -51,7 +51,9 @@ def line_widths(lines: TracedLines, mask: Array) -> tuple[float, Array]:
 
 def _distances(mask: Array, at: Array, most_px: int) -> Array:
     """Distance from pixels of a mask to the nearest pixel outside it, none beyond `most_px`."""
-    if most_px > _LOOK_AROUND_PX and not mask.all():
+    if mask.all():
+        return np.full(at.size, float(most_px))
+    if most_px > _LOOK_AROUND_PX:
         return np.minimum(ndimage.distance_transform_edt(mask).ravel()[at], most_px)
     padded = np.pad(mask, most_px, constant_values=True)
     across = padded.shape[1]
