@@ -13,7 +13,6 @@ from defectops import settings
 from defectops.dataset.manifest import ManifestRow, read_manifest
 from defectops.defects import BUILT_IN, DefectType
 from defectops.errors import InputRefused, SettingsRefused
-from defectops.experiments.champions import places_of, read_champion
 from defectops.experiments.provenance import git_tags
 from defectops.experiments.registry import BUNDLE
 from defectops.imaging.conditioning import ConditioningOptions
@@ -22,7 +21,7 @@ from defectops.learning.inference import LoadedModel, as_model
 from defectops.learning.views import ViewOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.measurement.strength import Material
-from defectops.workflows.champions import load_champion
+from defectops.workflows.champions import champion_and_model
 from defectops.workflows.model_finding import find_model
 from defectops.workflows.parameters import Parameters, load_parameters
 from defectops.workflows.version_names import parse
@@ -228,12 +227,11 @@ def _type(parameters: Parameters, key: str) -> DefectType:
 def _champion(
     root: Path, defect: DefectType, parameters: Parameters, request: BatchRequest
 ) -> Segmenter | None:
-    model = load_champion(root, defect)
-    if model is None:
+    found = champion_and_model(root, defect)
+    if found is None:
         return None
-    champion = read_champion(places_of(root, defect.key))
-    found = str(champion.sha256)
-    return _segmenter(defect, model, champion.version, found, parameters, request)
+    champion, model = found
+    return _segmenter(defect, model, champion.version, str(champion.sha256), parameters, request)
 
 
 def _named_model(

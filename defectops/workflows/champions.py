@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectops.errors import IntegrityFault
-from defectops.experiments.champions import DATA, places_of, read_champion, require_settled
+from defectops.experiments.champions import (
+    DATA,
+    Champion,
+    places_of,
+    read_champion,
+    require_settled,
+)
 from defectops.learning.inference import LoadedModel, load_model
 from defectops.workflows.leak_audit import Judges, cuts_of, leaks
 
@@ -23,6 +29,17 @@ def load_champion(
     root: Path, defect: DefectType, conditioning: ConditioningOptions | None = None
 ) -> LoadedModel | None:
     """Load the champion that ``champions/<defect>.json`` names; None if there is none.
+
+    Parameters, errors: see `champion_and_model`.
+    """
+    found = champion_and_model(root, defect, conditioning)
+    return None if found is None else found[1]
+
+
+def champion_and_model(
+    root: Path, defect: DefectType, conditioning: ConditioningOptions | None = None
+) -> tuple[Champion, LoadedModel] | None:
+    """Return what ``champions/<defect>.json`` says and the model it names; None if it names none.
 
     Parameters
     ----------
@@ -60,7 +77,7 @@ def load_champion(
             "the champion was trained on micrographs that were conditioned otherwise; set "
             f"`prepare` back, or let `dvc repro promote@{defect.key}` promote a new model",
         )
-    return model
+    return champion, model
 
 
 def why_incomparable(champion: Bundle, candidate: Bundle, gate: Sequence[Field]) -> str:

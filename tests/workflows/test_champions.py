@@ -5,11 +5,11 @@ import torch
 from drawing import VOIDS
 
 from defectops.errors import IntegrityFault, ModelRefused
-from defectops.experiments.champions import Champion, places_of, write_champion
+from defectops.experiments.champions import Champion, places_of, read_champion, write_champion
 from defectops.imaging.conditioning import ConditioningOptions
 from defectops.learning.bundle import Bundle, save_bundle
 from defectops.learning.networks import NetworkSpec, build
-from defectops.workflows.champions import load_champion
+from defectops.workflows.champions import champion_and_model, load_champion
 
 TINY = NetworkSpec(width=0.1)
 
@@ -38,8 +38,11 @@ def test_none_where_the_file_names_nobody(tmp_path):
 
 def test_the_bundle_that_was_promoted_is_loaded(tmp_path):
     sha256 = _bundle(tmp_path / "champions/voids/model.safetensors")
-    _promoted(tmp_path, sha256)
+    places = _promoted(tmp_path, sha256)
     assert load_champion(tmp_path, VOIDS).bundle.threshold == 0.4
+    champion, model = champion_and_model(tmp_path, VOIDS)
+    assert champion == read_champion(places)
+    assert model.bundle.threshold == 0.4
 
 
 def test_another_bundle_in_its_place_is_refused(tmp_path):
