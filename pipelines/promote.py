@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from defectops import settings
 from defectops.cli.rim import guarded
 from defectops.experiments.champions import places_of
-from defectops.experiments.mlflow_registry import MlflowRegistry
-from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.experiments.promotion import PromotionOptions
 from defectops.measurement.quantities import MeasureOptions
 from defectops.workflows.after_promotion import tell
 from defectops.workflows.parameters import load_parameters
 from defectops.workflows.promoting import promote_on_repro
+from defectops.workflows.stores import open_stores
 
 
 def main(defect: str) -> None:
@@ -22,13 +20,12 @@ def main(defect: str) -> None:
     root = Path()
     parameters = load_parameters(root)
     options = parameters.options("promotion", defect, PromotionOptions)
-    tracker = MlflowTracker(settings.tracking_uri(root), root)
-    registry = None if settings.inside_experiment() else MlflowRegistry(tracker)
+    stores = open_stores(root)
     measuring = parameters.options("quantify", defect, MeasureOptions)
     kind = parameters.defect(defect)
-    verdict = promote_on_repro(root, kind, options, tracker, registry, measuring)
+    verdict = promote_on_repro(root, kind, options, stores.tracker, stores.movable, measuring)
     sys.stderr.write(f"{defect} {verdict.outcome}: {verdict.reason}\n")
-    told = tell(places_of(root, kind.key), options.after) if registry is not None else []
+    told = tell(places_of(root, kind.key), options.after) if stores.movable is not None else []
     for warning in told:
         sys.stderr.write(f"{kind.model_name}: N_AFTER: {warning}\n")
 

@@ -65,16 +65,13 @@ def _left_undone(root: Path, fix: bool) -> list[Trouble]:
 
 def _stores(root: Path) -> tuple[Tracker, Registry]:
     """Return the project's stores; empty ones where nothing was recorded, and none is made."""
-    from defectops.experiments.mlflow_registry import MlflowRegistry
     from defectops.experiments.mlflow_store import database_of
-    from defectops.experiments.mlflow_tracking import MlflowTracker
     from defectops.experiments.registry import RecordingRegistry
     from defectops.experiments.tracking import RecordingTracker
     from defectops.settings import tracking_uri
+    from defectops.workflows.stores import open_stores
 
-    uri = tracking_uri(root)
-    database = database_of(uri)
+    database = database_of(tracking_uri(root))
     if database is not None and not database.exists():
         return RecordingTracker(), RecordingRegistry()
-    tracker = MlflowTracker(uri, root)
-    return tracker, MlflowRegistry(tracker)
+    return open_stores(root)

@@ -23,13 +23,10 @@ _CODES = {"pass": 0, "fail": GateFailed.exit_code, "inconclusive": GateInconclus
 
 def opened(root: Path) -> tuple[Parameters, Registry]:
     """Return the project's parameters and its registry."""
-    from defectops.experiments.mlflow_registry import MlflowRegistry
-    from defectops.experiments.mlflow_tracking import MlflowTracker
-    from defectops.settings import tracking_uri
     from defectops.workflows.parameters import load_parameters
+    from defectops.workflows.stores import open_stores
 
-    parameters = load_parameters(root)
-    return parameters, MlflowRegistry(MlflowTracker(tracking_uri(root), root))
+    return load_parameters(root), open_stores(root).registry
 
 
 def after_move(root: Path, parameters: Parameters, defect: DefectType) -> None:

@@ -77,11 +77,9 @@ def _bench(request: BatchRequest, before: int) -> tuple[Bench, int]:
 
 
 def _registry() -> Registry:
-    from defectops.experiments.mlflow_registry import MlflowRegistry
-    from defectops.experiments.mlflow_tracking import MlflowTracker
-    from defectops.settings import tracking_uri
+    from defectops.workflows.stores import open_stores
 
-    return MlflowRegistry(MlflowTracker(tracking_uri(Path()), Path()))
+    return open_stores(Path()).registry
 
 
 def _begin(

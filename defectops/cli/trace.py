@@ -60,10 +60,8 @@ def _registry(root: Path) -> Callable[[], Registry] | None:
         return None
 
     def opened() -> Registry:
-        from defectops.experiments.mlflow_registry import MlflowRegistry
-        from defectops.experiments.mlflow_tracking import MlflowTracker
-        from defectops.settings import tracking_uri
+        from defectops.workflows.stores import open_stores
 
-        return MlflowRegistry(MlflowTracker(tracking_uri(root), root))
+        return open_stores(root).registry
 
     return opened

@@ -20,10 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from defectops import settings
 from defectops.errors import DefectopsError, InputRefused
-from defectops.experiments.mlflow_registry import MlflowRegistry
-from defectops.experiments.mlflow_tracking import MlflowTracker
 from defectops.experiments.provenance import run_tags
 from defectops.experiments.studies import (
     Choice,
@@ -46,6 +43,7 @@ from defectops.measurement.quantities import MeasureOptions
 from defectops.micrograph import Array, sealed
 from defectops.workflows.packing import tracked
 from defectops.workflows.parameters import load_parameters
+from defectops.workflows.stores import open_stores
 from defectops.workflows.study_finishing import finish
 from defectops.workflows.study_plan import make_plan, require_same_ground
 from defectops.workflows.study_tracking import StudyRuns, Told, fetcher
@@ -121,9 +119,9 @@ def run(order: Order, tell: Tell) -> None:
             machine.settle(study.plan.threads)
             tell({"event": "ready", "study": study.name, "threads": study.plan.threads})
             deadline = None if order.seconds is None else started + order.seconds
-            tracker = MlflowTracker(settings.tracking_uri(root), root)
-            registry = None if settings.inside_experiment() else MlflowRegistry(tracker)
-            carry_out(root, study, ground, Shells(tracker, registry, tell), deadline)
+            stores = open_stores(root)
+            shells = Shells(stores.tracker, stores.movable, tell)
+            carry_out(root, study, ground, shells, deadline)
 
 
 @dataclass(frozen=True)
