@@ -28,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make repro   install, fetch the bundled data, run the pipeline to report/index.html"
-	@echo "make test    install, run all tests (WORKERS=$(WORKERS) at a time)"
+	@echo "make test    install, run all tests"
 	@echo "make check   lint, format, types, import contracts"
 	@echo "make bench   print the measured figures: difficulty of the data, speed"
 	@echo "make docs    build the documentation into site/"
@@ -70,10 +70,8 @@ repro: fetched
 	@dvc repro
 	@echo "the report: report/index.html"
 
-# Two at a time, each on a core of its own; whole files, because the tests of one share what they made.
-WORKERS ?= 2
 test: environment $(TOOLS)
-	@python -m pytest -n $(WORKERS) --dist loadfile
+	@python -m pytest
 
 check: environment $(TOOLS)
 	@ruff check .
