@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.learning.inference import LoadedModel
     from defectops.measurement.quantities import MeasureOptions
-    from defectops.micrograph import Field
+    from defectops.micrograph import Array, Field
+
+
+def masks_of(model: LoadedModel, fields: Sequence[Field]) -> list[Array]:
+    """Return what a model calls defect in each field, at its own threshold."""
+    return [model.probability(f.intensity) >= model.bundle.threshold for f in fields]
 
 
 def measure_on_gate(
-    defect: DefectType, model: LoadedModel, gate: Sequence[Field], options: MeasureOptions
+    defect: DefectType,
+    model: LoadedModel,
+    gate: Sequence[Field],
+    options: MeasureOptions,
+    masks: Sequence[Array] | None = None,
 ) -> GateSample:
     """Segment each gate field once, at the model's own threshold, and measure what it found.
 
@@ -30,15 +39,16 @@ def measure_on_gate(
     gate : sequence of Field
     options : MeasureOptions
         Those of the stage ``quantify``.
+    masks : sequence of ndarray, optional
+        From `masks_of`, where the model was shown the gate pack before.
 
     Returns
     -------
     GateSample
         For `gate_scores` and `measurement.model_comparison.paired_change`.
     """
-    threshold = model.bundle.threshold
-    masks = [model.probability(f.intensity) >= threshold for f in gate]
-    return observe_sample(defect.shape, gate, masks, options)
+    found = masks_of(model, gate) if masks is None else masks
+    return observe_sample(defect.shape, gate, found, options)
 
 
 def gate_scores(sample: GateSample) -> dict[str, float | None]:

@@ -33,7 +33,7 @@ from defectops.workflows.gate_measuring import measure_on_gate, seconds_per_mega
 if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.experiments.champions import Champion, Places
-    from defectops.micrograph import Field
+    from defectops.micrograph import Array, Field
 
 
 # Tag of a version: with which options its registered scores were measured.
@@ -66,9 +66,9 @@ class Gate:
     rules: PromotionOptions
     measuring: MeasureOptions = field(default_factory=MeasureOptions)
 
-    def show(self, model: LoadedModel) -> GateSample:
-        """Let a model segment the gate pack, once, and measure what it found."""
-        return measure_on_gate(self.defect, model, self.fields, self.measuring)
+    def show(self, model: LoadedModel, masks: Sequence[Array] | None = None) -> GateSample:
+        """Let a model segment the gate pack, once, and measure what it found; or has found."""
+        return measure_on_gate(self.defect, model, self.fields, self.measuring, masks)
 
 
 def judge_on_gate(

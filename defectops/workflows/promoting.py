@@ -31,7 +31,7 @@ from defectops.reporting.curves import draw_iou_curves
 from defectops.reporting.maps import draw_comparison
 from defectops.workflows.after_promotion import finish_move, moved_by_hand
 from defectops.workflows.champions import data_tag
-from defectops.workflows.gate_measuring import gate_scores
+from defectops.workflows.gate_measuring import gate_scores, masks_of
 from defectops.workflows.judging import MEASURED_WITH, Gate, judge_on_gate, measured_with
 from defectops.workflows.leak_audit import judges_of, refuse_leak
 from defectops.workflows.model_card import model_card
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from defectops.defects import DefectType
     from defectops.experiments.tracking import Tracker
     from defectops.measurement.model_comparison import GateSample
+    from defectops.micrograph import Array, Region
 
 # Where the code was that trained a model, from the tags of its run.
 _FROM_RUN = ("git.commit", "git.dirty")
@@ -98,9 +99,11 @@ def promote_on_repro(
         judges_of(root, defect, gate),
         f"mend the split, then run `dvc repro train@{defect.key}`",
     )
-    _publish_figures(root, defect, tracker, run_id, model)
+    masks = masks_of(model, gate)
+    shown = {(f.image, f.region): mask for f, mask in zip(gate, masks, strict=True)}
+    _publish_figures(root, defect, tracker, run_id, model, shown)
     judged_by = Gate(defect, places, gate, options, measuring or MeasureOptions())
-    sample = judged_by.show(model)
+    sample = judged_by.show(model, masks)
     verdict = judge_on_gate(judged_by, model, sample, bundle, champion)
     moved = False
     if registry is not None:
@@ -138,11 +141,17 @@ def _candidate(
 
 
 def _publish_figures(
-    root: Path, defect: DefectType, tracker: Tracker, run_id: str, model: LoadedModel
+    root: Path,
+    defect: DefectType,
+    tracker: Tracker,
+    run_id: str,
+    model: LoadedModel,
+    shown: Mapping[tuple[str, Region], Array],
 ) -> None:
     """Draw what one wants to see of a training beside its run.
 
-    Done here and not by the training, so that an edit of a figure never trains again.
+    Done here and not by the training, so that an edit of a figure never trains again. `shown` are
+    the masks of the gate pack, which may be the dev side.
     """
     if not knows(tracker, run_id):
         return
@@ -153,7 +162,9 @@ def _publish_figures(
         tracker.artifact(run_id, folder / "iou.png", "curves")
         dev = load_fields(root / "split" / defect.key / "dev.npz")
         for field, stem in zip(dev, field_names(dev, "dev"), strict=True):
-            mask = model.probability(field.intensity) >= model.bundle.threshold
+            mask = shown.get((field.image, field.region))
+            if mask is None:
+                (mask,) = masks_of(model, [field])
             path = folder / f"{stem}.png"
             draw_comparison(
                 field.intensity,

@@ -18,6 +18,7 @@ from defectops.experiments.succession import note, rollback
 from defectops.experiments.tracking import RecordingTracker
 from defectops.learning import machine
 from defectops.learning.bundle import Bundle, save_bundle
+from defectops.learning.inference import LoadedModel
 from defectops.learning.networks import NetworkSpec, build
 from defectops.measurement.model_comparison import Change
 from defectops.micrograph import save_fields
@@ -57,7 +58,7 @@ class Project:
         monkeypatch.setattr(judging, "paired_change", _sure_change)
         monkeypatch.setattr(promoting, "gate_scores", lambda sample: sample.scores)
 
-    def _told(self, defect, model, gate, options):
+    def _told(self, defect, model, gate, options, masks):
         assert len(gate) == 2
         told = self.scores[model.bundle.training["seed"]]
         return SimpleNamespace(scores=told, images=tuple(f.image for f in gate))
@@ -312,6 +313,20 @@ def test_the_run_gets_curves_and_a_map_of_each_dev_field(drawn):
     artifacts = drawn.tracker.records[run_id].artifacts
     assert sorted(artifacts) == ["comparison/a_dev.png", "comparison/b_dev.png", "curves/iou.png"]
     assert all(content.startswith(b"\x89PNG") for content in artifacts.values())
+
+
+def test_where_the_gate_pack_is_the_dev_side_each_field_is_segmented_once(drawn, monkeypatch):
+    seen = []
+    plain = LoadedModel.probability
+
+    def counted(self, plane):
+        seen.append(plane)
+        return plain(self, plane)
+
+    monkeypatch.setattr(LoadedModel, "probability", counted)
+    drawn.train(1, iou=0.4)
+    drawn.promote()
+    assert len(seen) == 2  # the two fields of the gate pack, which are those of the dev side
 
 
 def test_two_dev_fields_of_one_image_have_maps_of_their_own(drawn):
