@@ -54,7 +54,8 @@ def _distances(mask: Array, at: Array, most_px: int) -> Array:
     if mask.all():
         return np.full(at.size, float(most_px))
     if most_px > _LOOK_AROUND_PX:
-        return np.minimum(np.asarray(ndimage.distance_transform_edt(mask)).ravel()[at], most_px)
+        away: Array = ndimage.distance_transform_edt(mask).ravel()
+        return np.minimum(away[at], float(most_px))
     padded = np.pad(mask, most_px, constant_values=True)
     across = padded.shape[1]
     rows, columns = np.divmod(at, mask.shape[1])
