@@ -88,7 +88,7 @@ METHODS = {
     "no warm start": "defectops without warm start",
     "plain pruner": "defectops with Optuna's MedianPruner",
     "no averaging": "defectops without halfway weights",
-    "nothing given": "defectops without quick's settings first",
+    "nothing given": "defectops without quick's settings",
 }
 COLOURS = {
     "baseline": "#1a1a1a",
