@@ -23,9 +23,17 @@ from defectops.learning.inference import predict
 from defectops.learning.networks import NetworkSpec, build, multiple_px
 from defectops.learning.training import EpochRecord, TrainingOptions, evaluate_dev, fit
 from defectops.micrograph import Calibration, Field, Region
+from defectops.workflows.train_settings import read_train_settings
 
 DEFECT = "voids"
 SPACE = Space.default()
+
+# What a project trains with before anything was tuned: the preset `quick`.
+OWN: dict[str, Value] = {
+    name: value
+    for name, value in read_train_settings({}, "train").flat().items()
+    if name in SPACE.names
+}
 
 _SHAPE_PX = (256, 256)
 _PIXEL_SIZE_NM = 2.0  # coarser than the paper's, so that a small picture shows enough voids

@@ -43,7 +43,9 @@ def tune(
     generations: int | None = typer.Option(
         None, "--generations", min=0, help="At most so many generations from the best weights."
     ),
-    epochs: int | None = typer.Option(None, "--epochs", min=1, help="Epochs of each trial."),
+    epochs: int | None = typer.Option(
+        None, "--epochs", min=1, help="Epochs of the first trials; later ones: tune.stretch."
+    ),
     budget_minutes: float | None = typer.Option(
         None, "--budget-minutes", help="Stop after this time; the same command goes on."
     ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from defectops.experiments.trial_lengths import epochs_of
 
 if TYPE_CHECKING:
     from defectops.experiments.study_trials import Plan, StudyState, Trial
@@ -75,7 +77,10 @@ class Progress:
     ----------
     name : str
     trials, generations, offspring, epochs : int
-        Of the plan: trials of generation 0, later generations, trials of each, epochs of a trial.
+        Of the plan: trials of generation 0, later generations, trials of each, epochs of a
+        trial of generation 0.
+    stretch : int
+        Generations train longer and longer, at most so many times `epochs`.
     workers : int
         Of this machine, that is as many trials as go on at once.
     objective : {"iou", "density", "pareto"}
@@ -86,6 +91,7 @@ class Progress:
     generations: int
     offspring: int
     epochs: int
+    stretch: int = 1
     workers: int = 1
     objective: str = "iou"
     rows: dict[int, Row] = field(default_factory=dict)
@@ -101,6 +107,7 @@ class Progress:
             options.generations,
             options.offspring,
             options.epochs,
+            options.stretch,
             workers=workers,
             objective=options.objective,
         )
@@ -130,19 +137,18 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Return how long the study may still take at most; None before the first epoch.
 
-        As if no trial were pruned, no generation left out and none trained longer than those so
-        far. The pace is that of the last epochs.
+        As if no trial were pruned and no generation left out. The pace is that of the last epochs.
         """
         if not self._seconds:
             return None
-        cold = sum(self._left(r) for r in self.rows.values() if not r.generation)
-        cold += self.epochs * (self.trials - sum(not r.generation for r in self.rows.values()))
-        warm = sum(self._left(r) for r in self.rows.values() if r.generation)
-        known = sum(bool(r.generation) for r in self.rows.values())
-        longest = max((self._planned(r) for r in self.rows.values()), default=self.epochs)
-        warm += longest * (self.generations * self.offspring - known)
-        left = 0 if self.done else max(cold, 0) + max(warm, 0)
-        return left * sum(self._seconds) / len(self._seconds) / self.workers
+        known = Counter(r.generation for r in self.rows.values())
+        left = sum(self._left(r) for r in self.rows.values())
+        left += self.epochs * max(self.trials - known[0], 0)
+        for generation in range(1, self.generations + 1):
+            epochs = epochs_of(generation, self.epochs, self.stretch)
+            left += epochs * max(self.offspring - known[generation], 0)
+        pace = sum(self._seconds) / len(self._seconds) / self.workers
+        return 0.0 if self.done else left * pace
 
     def view(self, height: int, budget_left: float | None = None) -> View:
         """Return what a terminal with room for so many rows shows.
@@ -214,7 +220,7 @@ class Progress:
         """
         self.name, self.objective, self.epochs = state.name, plan.objective, plan.epochs
         self.trials, self.generations = plan.trials, plan.generations
-        self.offspring = plan.offspring
+        self.offspring, self.stretch = plan.offspring, plan.stretch
         for trial in state.trials:
             ours = self.rows.get(trial.index)
             if ours is None or (trial.finished and not ours.finished and not ours.here):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from defectops.experiments.sampling import Offspring, Past, offspring, propose, trial_seed
 from defectops.experiments.study_rows import Task, gain
+from defectops.experiments.trial_lengths import epochs_of
 
 if TYPE_CHECKING:
     from defectops.experiments.study_trials import Param, Plan, Trial
@@ -80,20 +81,11 @@ def _first_generation(plan: Plan, trials: Sequence[Trial]) -> Task:
 def _seeded(plan: Plan, trials: Sequence[Trial], generation: int) -> list[Task]:
     """Return a whole later generation; what there is of it already does not matter."""
     before = [t for t in trials if t.generation < generation]
-    epochs = _epochs_of(plan, before, generation)
+    epochs = epochs_of(generation, plan.epochs, plan.stretch)
     return [
         _child(plan, before, generation, len(before) + place, epochs, born)
         for place, born in enumerate(offspring(plan, before))
     ]
-
-
-def _epochs_of(plan: Plan, before: Sequence[Trial], generation: int) -> int:
-    """Return how long a generation trains: twice as long for each before it without a gain.
-
-    What short trials from the best weights cannot improve any more, longer ones often can.
-    """
-    idle = sum(_gain_of(plan, before, g) <= plan.tolerance for g in range(1, generation))
-    return plan.epochs * min(plan.stretch, 1 << idle)
 
 
 def _child(

@@ -155,7 +155,7 @@ class Plan:
     generations : int
         Warm-started ones, beyond 0; at most so many.
     epochs : int
-        Of one trial, see `stretch`.
+        Of one trial of generation 0; of later ones see `trial_lengths.epochs_of`.
     seed_from : int
         How many of the best trials seed the next generation.
     offspring : int
@@ -171,7 +171,7 @@ class Plan:
     patience : int
         The study stops after so many generations in a row without a gain.
     stretch : int
-        After a generation without a gain the later ones train twice as long, at most so many times
+        Each generation trains four times as long as the one before, at most so many times
         `epochs`; 1: always `epochs`.
     threads : int
         Of PyTorch; the last bits depend on it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from defectops.errors import InputRefused
 from defectops.experiments.provenance import versions
 from defectops.experiments.studies import Plan
+from defectops.experiments.trial_lengths import epochs_of
 from defectops.workflows.train_settings import read_train_settings
 from defectops.workflows.trials import final_decay_share, trial_settings
 from defectops.workflows.tune_settings import including
@@ -28,7 +29,7 @@ def make_plan(ground: Ground, options: TuneOptions, threads: int) -> Plan:
     Raises
     ------
     SettingsRefused
-        A bound or a choice of the space cannot be trained with.
+        A bound or a choice of the space cannot be trained with, or a trial would be too long.
     """
     own = read_train_settings(ground.given, f"params.yaml: train.{ground.defect.key}").flat()
     space, first = including(options.as_space(), own)
@@ -85,8 +86,9 @@ def require_same_ground(study: StudyHandle, ground: Ground) -> None:
 
 def _try_bounds(ground: Ground, plan: Plan) -> None:
     """Build the settings at every end of the space, so that no trial fails for what one wrote."""
+    longest = epochs_of(plan.generations, plan.epochs, plan.stretch)
     for dimension in plan.space.dimensions:
         ends = dimension.choices or (dimension.low, dimension.high)
         for value in ends:
             whole = int(value) if dimension.kind == "int" else value
-            trial_settings(ground.given, plan, {dimension.name: whole}, 0, plan.epochs)
+            trial_settings(ground.given, plan, {dimension.name: whole}, 0, longest)

@@ -34,10 +34,9 @@ class TuneOptions:
     generations : int
         At most so many further ones, whose trials begin with the weights of the best before.
     epochs : int
-        Of each trial.
+        Of each trial of generation 0.
     stretch : int
-        After a generation without a gain trials train twice as long, at most so many times
-        `epochs`.
+        Each generation trains four times as long as the one before, at most so many times `epochs`.
     seed_from : int
         How many of the best trials seed a generation.
     offspring : int
@@ -57,11 +56,11 @@ class TuneOptions:
     """
 
     trials: int = 12
-    generations: int = 6
+    generations: int = 2
     epochs: int = 8
-    stretch: int = 2
+    stretch: int = 4
     seed_from: int = 1
-    offspring: int = 3
+    offspring: int = 2
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
     objective: Objective = "iou"

@@ -179,7 +179,7 @@ def test_apply_writes_the_settings_and_keeps_comments(asked, project, capsys):
     ]
 
 
-@pytest.mark.parametrize(("seed_from", "offspring"), [(2, 3), (5, 5)])
+@pytest.mark.parametrize(("seed_from", "offspring"), [(1, 2), (5, 5)])
 def test_each_of_the_best_has_a_child(asked, seed_from, offspring):
     assert run(["tune", "--defect", "voids", "--seed-from", str(seed_from)]) == 0
     assert (asked[0][2].seed_from, asked[0][2].offspring) == (seed_from, offspring)
@@ -319,6 +319,15 @@ def test_time_left_counts_every_epoch_that_may_come():
     assert progress.seconds_left() == 3.0 * 8 / 2
     told(progress, {"event": "done", "reason": "no gain"})
     assert progress.seconds_left() == 0
+
+
+def test_time_left_knows_that_later_generations_train_longer():
+    progress = started(generations=3, stretch=8)
+    told(progress, began(0), stepped(0, 0, 0.1, 1.0))
+    assert progress.seconds_left() == 3 + 4 + 2 * (16 + 32 + 32)
+    told(progress, began(1), ended(1, "pruned"), ended(0, "pruned"))
+    told(progress, {**began(2, 1, 0), "epochs": 16}, stepped(2, 0, 0.1, 1.0))
+    assert progress.seconds_left() == 15 + 16 + 2 * (32 + 32)
 
 
 def test_the_pace_is_that_of_the_last_epochs():

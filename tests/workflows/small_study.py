@@ -32,6 +32,7 @@ OPTIONS = {
     "epochs": 2,
     "seed_from": 2,
     "offspring": 2,
+    "stretch": 1,
     "patience": 1,
 }
 OPTIONS |= {"pruner": "none", "sampler": "random", "tolerance": 0.0}

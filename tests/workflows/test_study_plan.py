@@ -68,6 +68,13 @@ def test_a_space_that_reaches_too_far_is_refused_before_the_first_trial(space, m
         make_plan(ground(), TuneOptions(space=space), 1)
 
 
+def test_trials_that_would_be_too_long_are_refused_before_the_first():
+    lengths = {"epochs": 2000, "stretch": 64}
+    assert make_plan(ground(), TuneOptions(generations=2, **lengths), 1).stretch == 64
+    with pytest.raises(SettingsRefused, match=r"epochs: .*100000, got 128000"):
+        make_plan(ground(), TuneOptions(generations=3, **lengths), 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
