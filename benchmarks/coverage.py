@@ -354,7 +354,7 @@ def _draw_coverage(axis: Any, table: pd.DataFrame, defaults: pd.DataFrame) -> No
     )
     axis.set_xlim(86, 100.3)
     axis.set_xlabel("truth inside the 95 % interval, % of fields")
-    axis.legend(loc="lower left", fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, fontsize=8)
 
 
 def _draw_bias(axis: Any, plain: pd.DataFrame, defaults: pd.DataFrame) -> None:
@@ -381,7 +381,7 @@ def _draw_bias(axis: Any, plain: pd.DataFrame, defaults: pd.DataFrame) -> None:
     ticks = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
     axis.set_xticks(ticks, [str(t) for t in ticks])
     axis.set_xlabel("bias, %")
-    axis.legend(loc="lower left", fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, fontsize=8)
 
 
 def _draw_masks(axis: Any, table: pd.DataFrame) -> None:
