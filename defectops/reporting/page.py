@@ -12,7 +12,16 @@ from markupsafe import Markup
 
 from defectops.measurement.error_budget import read_error_rows
 from defectops.micrograph import UNCALIBRATED
-from defectops.reporting import curves, error_budget, forest, maps, quantities, sizes, tables
+from defectops.reporting import (
+    budget,
+    curves,
+    error_budget,
+    forest,
+    maps,
+    quantities,
+    sizes,
+    tables,
+)
 from defectops.reporting.html import filled
 from defectops.reporting.numbers import UNDEFINED, Scale, number, percent
 
@@ -36,7 +45,7 @@ class DefectResults:
     defect : DefectType
     training : mapping of str to float
         Flat numbers of the training.
-    curves, evaluation, quantities, histogram, errors : DataFrame
+    curves, evaluation, quantities, budget, histogram, errors : DataFrame
         As in ``results/``.
     champion : mapping
         ``champions/<defect>.json``.
@@ -54,6 +63,7 @@ class DefectResults:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     evaluation: pd.DataFrame = field(default_factory=pd.DataFrame)
     quantities: pd.DataFrame = field(default_factory=pd.DataFrame)
+    budget: pd.DataFrame = field(default_factory=pd.DataFrame)
     histogram: pd.DataFrame = field(default_factory=pd.DataFrame)
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     champion: Mapping[str, Any] = field(default_factory=dict)
@@ -150,6 +160,7 @@ def _context(project: Project) -> dict[str, Any]:
     evaluations = {d.key: d.evaluation for d in project.defects}
     compared = {d.key: quantities.comparisons(d.quantities) for d in project.defects}
     lead = _headlines(project.defects, compared)
+    budgets = [b for b in (_budget(d, lead) for d in project.defects) if b is not None]
     return {
         "project": project,
         "images": _images(project),
@@ -170,6 +181,7 @@ def _context(project: Project) -> dict[str, Any]:
         "any_dev": any(d.has_side("dev") for d in project.defects),
         "any_curves": any(len(d.curves) for d in project.defects),
         "any_errors": any(len(d.errors) for d in project.defects),
+        "budgets": budgets,
         "any_histogram": any(len(d.histogram) for d in project.defects),
         "metric_names": tables.SCORE_NAMES,
         "paper_note": tables.PAPER_NOTE,
@@ -213,6 +225,21 @@ def _headlines(
     defects: Sequence[DefectResults], compared: Mapping[str, Sequence[quantities.Comparison]]
 ) -> list[tuple[DefectResults, quantities.Comparison]]:
     return [(d, c) for d in defects for c in quantities.headlines(compared[d.key], d.defect)]
+
+
+def _budget(
+    d: DefectResults, lead: Sequence[tuple[DefectResults, quantities.Comparison]]
+) -> dict[str, Any] | None:
+    rows = budget.of_predictions(d.budget, [c for other, c in lead if other is d])
+    if rows.empty:
+        return None
+    columns = rows[["quantity", "place"]].drop_duplicates()
+    return {
+        "title": d.title,
+        "svg": Markup(budget.bars_svg(budget.complete_bars(rows), f"budget-{d.key}")),
+        "columns": list(columns.itertuples(index=False, name=None)),
+        "lines": budget.lines(rows),
+    }
 
 
 def _forest(lead: Sequence[tuple[DefectResults, quantities.Comparison]]) -> Markup | None:

@@ -124,6 +124,16 @@ class Comparison:
         return NAMES.get(self.quantity, self.quantity.replace("_", " ").capitalize())
 
     @property
+    def images(self) -> str:
+        """The image in words."""
+        return "all images" if self.image == POOLED else self.image
+
+    @property
+    def place(self) -> str:
+        """Region and image in words."""
+        return f"{self.region}, {self.images}"
+
+    @property
     def error(self) -> float | None:
         """(prediction - label) / label; None where either is undefined or the label is 0."""
         label, prediction = (self._number(s) for s in ("label", "prediction"))
@@ -312,7 +322,7 @@ def _group(name: str, unit: str, members: Sequence[Comparison]) -> QuantityGroup
     rows = [
         QuantityRow(
             region=c.region,
-            image="all images" if c.image == POOLED else c.image,
+            image=c.images,
             cells={s: _cell(c.values.get(s), scale) for s in SOURCES},
             error=signed_percent(c.error),
         )

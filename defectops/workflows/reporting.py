@@ -101,6 +101,7 @@ def _results(
         curves=_table(results / "curves" / f"{key}.csv"),
         evaluation=evaluation,
         quantities=_table(results / "quantities" / f"{key}.csv"),
+        budget=_table(results / "budget" / f"{key}.csv"),
         histogram=_table(results / "histograms" / f"{key}.csv"),
         errors=_table(results / "error_budget" / f"{key}.csv"),
         champion=_mapping(root / "champions" / f"{key}.json"),

@@ -215,6 +215,18 @@ class Project:
         rows = [same | {"part": part, "value": moved} for part, moved in parts.items()]
         self.table(f"results/error_budget/{defect}.csv", rows)
 
+    def itemised(self, defect, counting=12.0):
+        rows = [("dev+test", "prediction", "counting", counting)]
+        rows += [
+            ("dev+test", "prediction", "thickness", 5.0),
+            ("dev", "prediction", "fields", 77.7),
+        ]
+        rows += [("dev+test", "label", "counting", 88.8)]
+        same = {"image": "pooled", "quantity": DENSITY[defect][0], "method": "counted"}
+        names = ("region", "source", "component", "relative_sd_percent")
+        table = [same | dict(zip(names, row, strict=True)) for row in rows]
+        self.table(f"results/budget/{defect}.csv", table)
+
     def all(self, **options):
         self.data()
         for defect in self.images:
@@ -443,6 +455,45 @@ def test_the_errors_that_moved_the_density_are_drawn_and_said(tmp_path):
     )
     assert "were not compared" not in page.words
     assert "Voids: from label to prediction" in html
+
+
+def test_the_budget_of_the_headline_is_drawn_and_printed(tmp_path):
+    project = Project(tmp_path, defects=("voids", "precipitates")).all()
+    project.itemised("voids")
+    html = project.report()
+    page = check(html)
+    words = page.words.partition("Uncertainty: what the material intervals")[2]
+    words = words.partition("Errors: which")[0]
+    assert "Number density / % dev+test, all images" in words
+    assert re.search(r"Counting 12\.0 .* Thickness 5\.0 .* Combined 13\.0", words)
+    assert "77.7" not in words  # another region
+    assert "88.8" not in words  # the label's
+    assert "Precipitates" not in words
+    assert "Voids: components of the uncertainty" in html
+    assert page.links.count("#budget") == 2
+
+
+def test_a_budget_with_an_undefined_component_has_no_sum_and_no_bar(tmp_path):
+    project = Project(tmp_path).all()
+    project.itemised("voids", counting=None)
+    words = check(project.report()).words
+    assert re.search(r"Counting – .* Thickness 5\.0 .* Combined –", words)
+    assert "nothing counted, so no relative uncertainty" in words
+
+
+@pytest.mark.parametrize("left", ["no file", "a header", "nothing of the prediction"])
+def test_without_a_budget_its_section_is_left_out(tmp_path, left):
+    project = Project(tmp_path).all()
+    if left != "no file":
+        project.itemised("voids")
+        path = tmp_path / "results" / "budget" / "voids.csv"
+        table = pd.read_csv(path)
+        kept = table[:0] if left == "a header" else table[table["source"] == "label"]
+        kept.to_csv(path, index=False)
+    page = check(project.report())
+    assert "budget" not in page.ids
+    assert "#budget" not in page.links
+    assert "Uncertainty" not in page.words
 
 
 def test_undefined_score_is_counted_and_said(tmp_path):
