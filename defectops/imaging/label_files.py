@@ -28,9 +28,9 @@ def label_tiff(labels: Array, calibration: Calibration) -> bytes:
     Returns
     -------
     bytes
-        One page, deflate with predictor; 16 bit, or 32-bit floats above 65,535 objects, which
-        hold whole numbers up to 2**24: ImageJ knows no 32-bit integers. The resolution tags give
-        pixels per nm; the description names the unit, as ImageJ does.
+        One page, deflated; 16 bit, or above 65,535 objects 32-bit floats, which hold whole numbers
+        up to 2**24: ImageJ knows no 32-bit integers. The resolution tags give pixels per nm; the
+        description names the unit, as ImageJ does.
     """
     highest = int(labels.max(initial=0))
     kind: Any = np.uint16 if highest <= _LARGEST_16_BIT else np.float32
@@ -41,13 +41,13 @@ def label_tiff(labels: Array, calibration: Calibration) -> bytes:
         scale["resolutionunit"] = "NONE"
     unit = "nm" if calibration.calibrated else "pixel"
     stream = io.BytesIO()
-    # Not with tifffile's own `imagej=True`, which cannot compress; ImageJ reads one deflated page.
+    # Not with tifffile's own `imagej=True`, which cannot compress. ImageJ reads one deflated page,
+    # but takes the differences of a predictor for labels.
     tifffile.imwrite(
         stream,
         plane,
         description=f"ImageJ=1.54f\nunit={unit}\nmin=0.0\nmax={max(highest, 1)}.0\n",
         compression="zlib",
-        predictor=highest <= _LARGEST_16_BIT,
         metadata=None,
         software=False,
         bigtiff=plane.nbytes > _LARGEST_CLASSIC,

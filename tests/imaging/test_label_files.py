@@ -1,6 +1,9 @@
 """Label images as ImageJ and other readers of TIFF take them: values and scale."""
 
 import io
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from defectops.imaging.label_files import label_tiff
 from defectops.imaging.reading import read_calibrated_label
 from defectops.micrograph import Calibration
 
+JAR = Path("/usr/share/java/ij.jar")  # of Debian's package `imagej`
 LABELS = np.zeros((40, 50), np.int32)
 LABELS[3:8, 4:20] = 1
 LABELS[20:30, 40:] = 300
@@ -35,6 +39,27 @@ def test_it_says_what_imagej_reads():
         assert page.tags["XResolution"].value == page.tags["YResolution"].value == (2, 1)
         assert page.tags["ResolutionUnit"].value == 1  # none: the unit stands in the description
         assert page.compression == 8  # deflate, which ImageJ reads
+        assert page.predictor == 1  # none: ImageJ takes the differences for labels
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not JAR.exists() or shutil.which("javac") is None,
+    reason="ImageJ and a JDK are not installed (apt-get install imagej default-jdk-headless)",
+)
+@pytest.mark.parametrize("highest", [300, 70_000])
+def test_imagej_itself_reads_every_label_at_the_right_scale(tmp_path, highest):
+    labels = np.where(LABELS == 300, highest, LABELS)
+    path = tmp_path / "labels.tif"
+    path.write_bytes(label_tiff(labels, Calibration(0.365, "tags")))
+    java = ["java", "-Djava.awt.headless=true", "-cp", str(JAR)]
+    words = [*java, str(Path(__file__).with_name("Values.java")), str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    scale, *values = (line.split() for line in done.stdout.splitlines())
+    assert scale[0] == "nm"
+    assert float(scale[1]) == pytest.approx(0.365)
+    counted = zip(*np.unique(labels, return_counts=True), strict=True)
+    assert [(float(v), int(n)) for v, n in values] == [(float(v), int(n)) for v, n in counted]
 
 
 def test_without_a_pixel_size_it_says_pixel():
